@@ -1,0 +1,68 @@
+# Everything from a bare clone with Python 3.11. `make help` lists the targets.
+PYTHON ?= python3.11
+TOOLS := .cache/tools
+UV := $(TOOLS)/bin/uv
+BIN := .venv/bin
+READY := .venv/.ready
+export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format bench fit lock docs browser clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(UV): requirements-uv.lock
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --require-hashes -r requirements-uv.lock
+	@touch $(UV)
+
+$(READY): $(UV) requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(TOOLS)/bin/python .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+setup: $(READY) ## install everything that the lock names into .venv
+
+demo: setup ## start the whole stack, judge the samples, write overlays to demo-output/
+	$(BIN)/pentimento demo --out demo-output
+
+test: setup browser ## every kind of test, in minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup browser ## the full matrix, slow ones included
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types, imports, unit and docs tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/core tests/docs tests/contracts tests/test_imports.py -m "not slow"
+
+format: setup ## put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measure the stream against the bare model server, side by side
+	$(BIN)/python -m bench --out docs/benchmarks.md
+
+docs: setup ## generate schemas, AsyncAPI and the settings page
+	$(BIN)/python -m services.core.schemas --out docs
+	$(BIN)/python -m services.settings_docs --out docs/settings.md
+
+lock: $(UV) ## resolve the lock files anew
+	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --quiet \
+		--python-version 3.11 --no-emit-package pentimento --output-file requirements.lock
+	echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile - --generate-hashes --no-emit-index-url \
+		--no-header --quiet --python-version 3.11 --output-file requirements-uv.lock
+
+browser:
+	@command -v chromium >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium for the browser test"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else echo "The browser test needs chromium: apt-get install chromium (it is skipped without)"; fi; }
+
+clean: ## remove what was installed and built
+	rm -rf .venv .cache demo-output

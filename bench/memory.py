@@ -1,0 +1,42 @@
+"""The most memory that the stack took while something ran.
+
+In: the stack's components. Out: bytes, shared pages counted once (PSS), by component and in all.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from services.local.stack import Stack
+from services.local.state import memory_bytes
+
+EVERY_S = 2.0
+
+
+class PeakMemory:
+    """Looks every two seconds until the block ends. `peak` is the largest sum, `parts` what it was made of."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+        self.peak = 0
+        self.parts: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(EVERY_S):
+            leashes = {name: kept.component.leash_pid for name, kept in self._stack.components.items()}
+            parts = {name: memory_bytes(pid) for name, pid in leashes.items() if pid is not None}
+            total = sum(parts.values())
+            if total > self.peak:
+                self.peak, self.parts = total, parts

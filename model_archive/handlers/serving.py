@@ -1,0 +1,94 @@
+"""What both TorchServe entries share: form fields in, PNG bytes or an error per item out.
+
+In: TorchServe's list of requests and its context. Out: a list of bodies of the same length, with each item's status and
+content type set on the context. The model itself is `analysis.Model`, which offline commands use without any server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from model_archive.handlers.analysis import Model
+from model_archive.handlers.results import Analysis, ItemError, PairRequest, SingleRequest
+from services.core.errors import Rejected
+
+THREADS = "PENTIMENTO_TORCH_THREADS"
+"""Environment: threads of one worker process. Without it the cores are shared out among WORKERS."""
+
+WORKERS = "PENTIMENTO_TORCH_WORKERS"
+"""Environment: model workers on this machine, all models together. Two by default: one per model."""
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", bound=SingleRequest | PairRequest)
+
+
+class Context(Protocol):
+    """The part of TorchServe's context that we use (`ts.context.Context` fits it)."""
+
+    manifest: Mapping[str, Any]
+
+    @property
+    def system_properties(self) -> Mapping[str, Any]:
+        """Holds `model_dir`, where the archive was unpacked."""
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        """HTTP status of one item of the batch."""
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        """Content type of one item of the batch."""
+
+
+class Entry(Generic[R]):
+    """A TorchServe handler: `initialize` once, then `handle` per batch."""
+
+    def __init__(self, load: Callable[[Path], Model[R]], parse: Callable[[Mapping[str, Any]], R]) -> None:
+        self._load: Callable[[Path], Model[R]] = load
+        self._parse: Callable[[Mapping[str, Any]], R] = parse
+        self._model: Model[R] | None = None
+
+    def initialize(self, context: Context) -> None:
+        """Loads the archive's weights. Raises Broken where they are missing or damaged: the worker must not start."""
+        torch.set_num_threads(thread_count(os.environ, len(os.sched_getaffinity(0))))
+        torch.use_deterministic_algorithms(True)
+        weights = Path(context.system_properties["model_dir"]) / context.manifest["model"]["serializedFile"]
+        self._model = self._load(weights)
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
+        """One body per item, in order; a bad item has a status of its own and harms no other."""
+        if self._model is None:
+            raise RuntimeError("handle was called before initialize")
+        requests: list[R | ItemError] = [self._parsed(fields) for fields in data]
+        good = [request for request in requests if not isinstance(request, ItemError)]
+        answers = iter(self._model.analyse(good))
+        outcomes = [request if isinstance(request, ItemError) else next(answers) for request in requests]
+        return [_sent(outcome, index, context) for index, outcome in enumerate(outcomes)]
+
+    def _parsed(self, fields: Mapping[str, Any]) -> R | ItemError:
+        try:
+            return self._parse(fields)
+        except Rejected as error:
+            return ItemError("rejected", error.message, error.code)
+
+
+def thread_count(environment: Mapping[str, str], cores: int) -> int:
+    """Threads of one worker: cores / workers, at least 1, unless set. More cost up to 100 times the speed."""
+    if THREADS in environment:
+        return max(1, int(environment[THREADS]))
+    return max(1, cores // max(1, int(environment.get(WORKERS, "2"))))
+
+
+def _sent(outcome: Analysis | ItemError, index: int, context: Context) -> bytes:
+    if isinstance(outcome, ItemError):
+        if outcome.kind == "broken":
+            log.error("item %d of the batch broke: %s", index, outcome.message)
+        context.set_response_status(code=outcome.status, phrase=outcome.kind, idx=index)
+        context.set_response_content_type(index, "application/json")
+        return outcome.body()
+    context.set_response_content_type(index, "image/png")
+    return outcome.png()

@@ -1,0 +1,34 @@
+"""The one file with the networks' numbers: a name in, a freshly built network out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from model_archive.networks.difference import DifferenceNetwork
+from model_archive.networks.web_iml import WebImlNetwork
+
+GRANULE = 16
+"""Both networks take heights and widths that are multiples of this."""
+
+
+def _difference() -> nn.Module:
+    return DifferenceNetwork(widths=(24, 48, 72, 96), depths=(1, 1, 2, 2))
+
+
+def _web_iml() -> nn.Module:
+    return WebImlNetwork(widths=(32, 56, 96, 128), depths=(1, 2, 2, 2), fused=48)
+
+
+NETWORKS: Mapping[str, Callable[[], nn.Module]] = {"difference": _difference, "web_iml": _web_iml}
+"""Builders by name. The weights they start with are random: load fitted ones with `model_archive.weights`."""
+
+
+def build(name: str) -> nn.Module:
+    """A new network by its name, channels last in memory, which CPUs run fastest. Raises ValueError if unknown."""
+    if name not in NETWORKS:
+        raise ValueError(f"no network is called {name!r}; there are {', '.join(sorted(NETWORKS))}")
+    network = NETWORKS[name]()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

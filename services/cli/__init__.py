@@ -1,0 +1,32 @@
+"""The `pentimento` command. Each file of this package brings some of its commands."""
+
+from __future__ import annotations
+
+import typer
+
+from services.cli import models, offline, stack
+from services.cli.console import Commands
+from services.cli.demo import demo
+from services.cli.originals import originals
+from services.cli.replay import replay
+from services.cli.submit import submit
+from services.cli.verdicts import verdicts
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Finds manipulated images in a stream of uploads.", add_completion=False
+)
+app.add_typer(stack.app)
+app.command()(demo)
+app.command()(submit)
+app.add_typer(originals, name="originals")
+app.command()(verdicts)
+app.add_typer(replay, name="replay")
+app.command()(offline.mask)
+app.command()(offline.annotate)
+app.add_typer(models.app)
+app.add_typer(models.policy, name="policy")
+
+
+def main() -> None:
+    """Entry point."""
+    app()

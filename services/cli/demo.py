@@ -1,0 +1,145 @@
+"""`pentimento demo`: the whole stack up, the samples judged, pictures of the verdicts, the stack down again.
+
+In: `samples/` with originals, uploads and `truth.json`. Out: a table, `verdicts.json` and a picture per upload. Exit
+status 0 only if every upload has exactly one verdict. Each run is a tenant of its own, so that the data of earlier runs
+neither helps nor hinders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from services.cli.connections import Door, messages, opened_database, opened_door
+from services.cli.console import fail, note, progress, settings_of, wrong_use
+from services.cli.demo_report import Result, Truth, read_truths, write_report
+from services.cli.originals import not_findable_within, register_all
+from services.cli.sources import FileSource, Source, files
+from services.cli.stack_status import say_changes
+from services.cli.uploading import upload_all, verdicts_of
+from services.clients.cases import Verdicts
+from services.clients.events import EventReader
+from services.core import topology
+from services.core.envelope import decode
+from services.core.errors import Unavailable
+from services.core.events import ImageUploaded, VerdictReached
+from services.local.options import StackOptions, external_addresses
+from services.opening import kafka_connection
+from services.settings import Settings
+
+FINDABLE_S = 60.0
+JUDGED_S = 180.0
+DRAINED_S = 20.0
+LOOK_S = 0.2  # between two looks at the lag
+GROUPS = ("intake", "judge")  # those that verdicts come from
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and verdicts.json.")] = Path(
+        "demo-output"
+    ),
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The demo's own data folder (default: in the cache).")
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option("--samples", metavar="DIR", help="Folder with originals/, uploads/, truth.json.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines instead of a table.")] = False,
+) -> None:
+    """Start the whole stack, judge the sample uploads, write overlays, stop everything.
+
+    Example: pentimento demo --out demo-output
+    """
+    from services.local.jars import default_cache
+    from services.local.stack import running_stack
+
+    folder = samples or Path(__file__).parents[2] / "samples"
+    if not (folder / "uploads").is_dir():
+        raise wrong_use(f"{folder} has no folder uploads/: the samples lie in the source checkout; see --samples")
+    truths = read_truths(folder)
+    home = data or default_cache() / "demo"
+    shown: dict[str, str] = {}
+    began = time.monotonic()
+    note("starting Kafka, PostgreSQL, TorchServe, the workers and the web process")
+    with running_stack(home, _options(home), on_change=lambda state: say_changes(state, shown)):
+        note(f"everything serves after {time.monotonic() - began:.0f} s")
+        results = asyncio.run(_judged(settings_of(home), folder, truths))
+        words = write_report(out, results, folder, as_json=as_json)
+        note("stopping")
+    note(f"{words} Pictures and verdicts.json are in {out}/. It took {time.monotonic() - began:.0f} s.")
+    wrong = [f"{each.file.name} has {len(each.verdicts)}" for each in results if len(each.verdicts) != 1]
+    if wrong:
+        fail(f"not exactly one verdict each: {', '.join(wrong)}; the logs are in {home / 'logs'}")
+
+
+async def _judged(settings: Settings, folder: Path, truths: Mapping[Path, Truth]) -> list[Result]:
+    """Registers the originals, submits the uploads, and waits for the verdicts. Raises Unavailable."""
+    tenant = f"demo-{uuid4().hex[:12]}"
+    uploads: list[Source] = [FileSource(path, path.name) for path in truths]
+    async with opened_door(settings) as door:
+        await _register(settings, door, files([folder / "originals"]), tenant)
+        with progress() as bar:
+            task = bar.add_task("submitting", total=len(uploads))
+            events = await upload_all(door, uploads, tenant=tenant, sent=lambda: bar.advance(task))
+    async with opened_database(settings) as database:
+        with progress() as bar:
+            task = bar.add_task("judging", total=len(events))
+            await verdicts_of(Verdicts(database), events, timeout_s=JUDGED_S, arrived=lambda: bar.advance(task))
+    await _drained(settings)
+    found = await _delivered(settings, events)
+    by_name = {event.filename: tuple(found[event.upload_id]) for event in events}
+    return [Result(path, truth, by_name.get(path.name, ())) for path, truth in truths.items()]
+
+
+async def _register(settings: Settings, door: Door, originals: Sequence[FileSource], tenant: str) -> None:
+    with progress() as bar:
+        task = bar.add_task("registering originals", total=len(originals))
+        events = await register_all(door, originals, source="demo", tenant=tenant, sent=lambda: bar.advance(task))
+    missing = await not_findable_within(settings, events, FINDABLE_S)
+    if missing or len(events) < len(originals):
+        named = "; ".join(f"{name}: {why}" for name, why in missing.items()) or "see above"
+        raise Unavailable("originals", f"not every original can be found by lookup: {named}")
+    note(f"{len(originals)} originals registered")
+
+
+async def _drained(settings: Settings) -> None:
+    """Waits until nothing is on its way any more, so that a second verdict would have come by now."""
+    reader = EventReader(kafka_connection(settings.kafka), timeout_s=settings.kafka.request_timeout_s)
+    groups = [topology.GROUPS[name] for name in GROUPS]
+    deadline = time.monotonic() + DRAINED_S
+    while time.monotonic() < deadline:
+        lags = [await reader.lag(group.consumer_group, group.reads) for group in groups]
+        if not any(behind for lag in lags for behind in lag.values()):
+            return
+        await asyncio.sleep(LOOK_S)
+    raise Unavailable("kafka", f"the workers still had messages to handle {DRAINED_S:.0f} s after the last verdict")
+
+
+async def _delivered(settings: Settings, events: Sequence[ImageUploaded]) -> dict[str, list[VerdictReached]]:
+    """What came out of the stream for these uploads, by upload id: every verdict that is not a mere repetition."""
+    found: dict[str, dict[bytes, VerdictReached]] = {event.upload_id: {} for event in events}
+    arriving = messages(settings, topology.VERDICTS, from_beginning=True, until_end=True)
+    async with aclosing(arriving):
+        async for message in arriving:
+            key = (message.key or b"").decode(errors="replace")
+            if key in found and message.value is not None:
+                found[key][message.value] = decode(message, VerdictReached)
+    return {upload_id: list(verdicts.values()) for upload_id, verdicts in found.items()}
+
+
+def _options(home: Path) -> StackOptions:
+    """The whole stack; what the environment names an address for is not started."""
+    ports = home / "ports.json"
+    kept = json.loads(ports.read_text()) if ports.exists() else {}
+    given = external_addresses(os.environ, home, kept)
+    key_file = os.environ.get("PENTIMENTO_MODELS__KEY_FILE") if "models_url" in given else None
+    return StackOptions.model_validate({**given, "models_key_file": key_file})

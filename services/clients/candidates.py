@@ -1,0 +1,281 @@
+"""The index of pictures that an upload may have been made from, and the cache of verified pairs.
+
+In: pictures with their fingerprints. Out: a picture's nearest neighbours by PDQ (256-bit Hamming distance), and what
+geometric verification said of a pair before. PDQ finds, geometry decides: this file only finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+
+from services.clients.database import Database, storable
+from services.core.events import Fingerprint, StoredImage
+
+EMBEDDER = "pdq-1"
+LEAST_QUALITY: Final = 50  # PDQ's authors: below this a hash is not to be trusted. Stands in schema.sql too.
+NEWEST: Final = 2**63 - 1
+
+Pair = tuple[str, str]
+"""SHA-256 of an upload and of a candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that uploads may be made from: of a trusted library, or an earlier upload (`original_id` is its id)."""
+
+    tenant: str
+    original_id: str
+    image: StoredImage
+    fingerprint: Fingerprint
+    trusted: bool
+    source: str
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A registered picture and its PDQ Hamming distance, 0..256."""
+
+    picture: Picture
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What verification found of a pair: `overlap` 0..1, `homography` row-major 3x3, None where nothing fits."""
+
+    inliers: int
+    overlap: float
+    homography: tuple[float, ...] | None
+
+
+class Candidates:
+    """Registered pictures, searched by fingerprint. Every method raises `Unavailable` or `Broken` only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, picture: Picture) -> None:
+        """Make a picture findable. Repeating it changes nothing, and so does the order of registrations: of the same
+        content, tenant and trust the earliest registration stays, with its id and source.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(_REGISTER, _parameters(picture))
+
+    async def known(self, sha256: str) -> tuple[StoredImage, Fingerprint] | None:
+        """What is known of these bytes, whichever tenant sent them first; None if nothing."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_KNOWN, {"sha256": sha256})).fetchone()
+        return None if row is None else (_image(row), _fingerprint(row))
+
+    async def nearest(
+        self,
+        tenant: str,
+        fingerprint: Fingerprint,
+        *,
+        max_distance: int,
+        limit: int,
+        at_most_seq: int | None = None,
+        trusted: bool | None = None,
+    ) -> list[Neighbour]:
+        """At most `limit` pictures of the tenant within `max_distance`, nearest first, each content once.
+
+        Places are dealt in turn to trusted pictures and earlier uploads, so that neither kind crowds out the other;
+        `trusted` asks for one kind only. A content registered as both counts as trusted. Hashes of a quality below
+        50, on either side, match at distance 0 alone. `at_most_seq` repeats a search on the index as it was then
+        (the number in `index_version`).
+        """
+        query = {
+            "tenant": tenant,
+            "pdq": _bits(fingerprint.pdq),
+            "max_distance": max_distance,
+            "limit": limit,
+            "at_most_seq": NEWEST if at_most_seq is None else at_most_seq,
+            "kinds": [True, False] if trusted is None else [trusted],
+        }
+        statement = _NEAREST if fingerprint.pdq_quality >= LEAST_QUALITY else _SAME
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(statement, query)).fetchall()
+        return [Neighbour(_picture(row), row["distance"]) for row in rows]
+
+    async def index_version(self) -> str:
+        """`<embedder>/<number>`; the number grows with every picture that is added. One read at an index's end."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute("select max(seq) as newest from candidate")).fetchone()
+        return f"{EMBEDDER}/{row['newest'] or 0 if row else 0}"
+
+
+class Geometries:
+    """Verified pairs, so that a viral picture is compared once. `method` names the verifier: a new one starts empty."""
+
+    def __init__(self, database: Database, *, method: str = "sift-1") -> None:
+        self._database = database
+        self._method = method
+
+    async def known(self, pairs: Iterable[Pair]) -> dict[Pair, Geometry]:
+        """Those of the pairs that were verified before."""
+        uploads, candidates = _columns(pairs)
+        if not uploads:
+            return {}
+        query = {"method": self._method, "uploads": uploads, "candidates": candidates}
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(_GEOMETRIES, query)).fetchall()
+        return {(row["upload_sha256"], row["candidate_sha256"]): _geometry(row) for row in rows}
+
+    async def remember(self, verified: Mapping[Pair, Geometry]) -> None:
+        """Keep what was found, pairs without a fit included. What is there already stays."""
+        if not verified:
+            return
+        rows = [
+            {
+                "method": self._method,
+                "upload": upload,
+                "candidate": candidate,
+                "inliers": geometry.inliers,
+                "overlap": geometry.overlap,
+                "homography": None if geometry.homography is None else list(geometry.homography),
+            }
+            # always in the same order, so that two writers never wait for each other in a circle
+            for (upload, candidate), geometry in sorted(verified.items(), key=lambda item: item[0])
+        ]
+        async with self._database.connection() as connection, connection.transaction(), connection.cursor() as cursor:
+            await cursor.executemany(_REMEMBER, rows)
+
+
+_REGISTER = """
+with facts as (
+    insert into content (sha256, object_key, size_bytes, width, height, format, pdq, pdq_quality, jpeg_quantisation)
+    values (%(sha256)s, %(object_key)s, %(size_bytes)s, %(width)s, %(height)s, %(format)s, %(pdq)s, %(pdq_quality)s,
+            %(jpeg_quantisation)s)
+    on conflict (sha256) do nothing
+)
+insert into candidate (tenant, sha256, trusted, original_id, source, registered_at, pdq, pdq_quality)
+values (%(tenant)s, %(sha256)s, %(trusted)s, %(original_id)s, %(source)s, %(registered_at)s, %(bits)s::bit(256),
+        %(pdq_quality)s)
+on conflict (tenant, sha256, trusted) do update
+    set original_id = excluded.original_id, source = excluded.source, registered_at = excluded.registered_at
+    where (excluded.registered_at, excluded.original_id) < (candidate.registered_at, candidate.original_id)
+"""
+
+_KNOWN = "select * from content where sha256 = %(sha256)s"
+
+_FOUND = "select seq, sha256, trusted, registered_at, (pdq <~> %(pdq)s::bit(256))::integer as distance from candidate"
+_VISIBLE = "tenant = %(tenant)s and seq <= %(at_most_seq)s"
+
+# Twice the limit, because a content may turn up in both kinds. The condition on the distance stands outside: inside, a
+# scan that runs out of near pictures would search the whole graph for another one.
+_NEAREST_OF_KIND = """
+(
+    {found}
+    where {visible} and {kind} and {kind_asked} and pdq_quality >= 50
+    order by pdq <~> %(pdq)s::bit(256) limit 2 * %(limit)s
+)
+"""
+_SAME_HASH = """
+(
+    {found}
+    where {visible} and trusted = any(%(kinds)s) and pdq = %(pdq)s::bit(256) {and_quality}
+    order by trusted desc, registered_at, seq limit 2 * %(limit)s
+)
+"""
+_BEST = """
+with found as materialized ({branches}),
+each_once as (
+    select distinct on (sha256) * from found where distance <= %(max_distance)s order by sha256, trusted desc
+),
+placed as (
+    select *, row_number() over (partition by trusted order by distance, registered_at, seq) as place from each_once
+),
+dealt as (select seq, distance from placed order by place, trusted desc limit %(limit)s)
+select candidate.tenant, candidate.original_id, candidate.trusted, candidate.source, candidate.registered_at,
+       content.*, dealt.distance
+from dealt join candidate using (seq) join content using (sha256)
+order by dealt.distance, candidate.trusted desc, candidate.registered_at, candidate.seq
+"""
+
+
+def _of_kind(kind: str, asked: str) -> str:
+    return _NEAREST_OF_KIND.format(found=_FOUND, visible=_VISIBLE, kind=kind, kind_asked=asked)
+
+
+def _same_hash(and_quality: str) -> str:
+    return _SAME_HASH.format(found=_FOUND, visible=_VISIBLE, and_quality=and_quality)
+
+
+_NEAREST = _BEST.format(
+    branches="union all".join(
+        (
+            _of_kind("trusted", "true = any(%(kinds)s)"),
+            _of_kind("not trusted", "false = any(%(kinds)s)"),
+            _same_hash("and pdq_quality < 50"),
+        )
+    )
+)
+_SAME = _BEST.format(branches=_same_hash(""))
+
+_GEOMETRIES = """
+select geometry.* from geometry
+join unnest(%(uploads)s::text[], %(candidates)s::text[]) as asked (upload_sha256, candidate_sha256)
+    using (upload_sha256, candidate_sha256)
+where method = %(method)s
+"""
+_REMEMBER = """
+insert into geometry (upload_sha256, candidate_sha256, method, inliers, overlap, homography)
+values (%(upload)s, %(candidate)s, %(method)s, %(inliers)s, %(overlap)s, %(homography)s)
+on conflict do nothing
+"""
+
+
+def _bits(pdq_hex: str) -> str:
+    return f"{int(pdq_hex, 16):0256b}"
+
+
+def _columns(pairs: Iterable[Pair]) -> tuple[list[str], list[str]]:
+    distinct = sorted(set(pairs))
+    return [upload for upload, _ in distinct], [candidate for _, candidate in distinct]
+
+
+def _parameters(picture: Picture) -> dict[str, Any]:
+    tables = picture.fingerprint.jpeg_quantisation
+    return {
+        **picture.image.model_dump(),
+        "pdq": picture.fingerprint.pdq,
+        "bits": _bits(picture.fingerprint.pdq),
+        "pdq_quality": picture.fingerprint.pdq_quality,
+        "jpeg_quantisation": None if tables is None else Jsonb(tables),
+        "tenant": picture.tenant,
+        "original_id": picture.original_id,
+        "trusted": picture.trusted,
+        "source": storable(picture.source),
+        "registered_at": picture.registered_at,
+    }
+
+
+def _image(row: Mapping[str, Any]) -> StoredImage:
+    return StoredImage.model_validate({name: row[name] for name in StoredImage.model_fields})
+
+
+def _fingerprint(row: Mapping[str, Any]) -> Fingerprint:
+    return Fingerprint.model_validate({name: row[name] for name in Fingerprint.model_fields})
+
+
+def _picture(row: Mapping[str, Any]) -> Picture:
+    return Picture(
+        tenant=row["tenant"],
+        original_id=row["original_id"],
+        image=_image(row),
+        fingerprint=_fingerprint(row),
+        trusted=row["trusted"],
+        source=row["source"],
+        registered_at=row["registered_at"],
+    )
+
+
+def _geometry(row: Mapping[str, Any]) -> Geometry:
+    homography = None if row["homography"] is None else tuple(row["homography"])
+    return Geometry(row["inliers"], row["overlap"], homography)

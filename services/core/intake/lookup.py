@@ -1,0 +1,84 @@
+"""Lookup: which registered pictures an upload was made from, best first.
+
+In: candidates that the index found near, and their bytes. Out: those that geometry confirms, ranked. PDQ finds many,
+wrongly too; a candidate counts only where local features agree on one homography.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from services.core.alignment import MIN_INLIERS, WORKING_SIDE, Features, align, extract
+from services.core.errors import Rejected
+from services.core.events import Candidate
+from services.core.pixels import MAX_PIXELS, open_image, to_grey
+
+MOST = 0.5
+"""Share of the upload from which on a candidate covers most of it, and so can explain it as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How an original lies in an upload; see `alignment.Alignment`. `homography` is row-major 3x3."""
+
+    homography: tuple[float, ...]
+    inliers: int
+    overlap: float
+    spread: float
+
+
+def verify(
+    upload: bytes, originals: Sequence[bytes], *, min_inliers: int = MIN_INLIERS, max_pixels: int = MAX_PIXELS
+) -> tuple[Verified | None, ...]:
+    """For each original how it lies in the upload, or None where it does not: not the same picture, or unreadable.
+
+    Runs in a process pool: about 70 ms for the upload and 75 ms for each original on one core.
+    Raises Rejected where the upload itself cannot be opened.
+    """
+    target = _features(upload, max_pixels)
+    return tuple(_verified(original, target, min_inliers, max_pixels) for original in originals)
+
+
+def rank(candidates: Iterable[Candidate], *, upload_sha256: str) -> tuple[Candidate, ...]:
+    """Verified candidates, best first; those without a homography are left out.
+
+    The upload's own bytes, registered by a trusted library, come first. Registered by anybody else they are no
+    evidence at all and are left out: otherwise every forgery would vouch for its own copies. Then: what covers most
+    of the upload, trusted sources, the earliest registration. Distance and id only make the order total.
+    """
+    admitted = [
+        candidate
+        for candidate in candidates
+        if candidate.homography is not None and (candidate.trusted or candidate.sha256 != upload_sha256)
+    ]
+    return tuple(
+        sorted(
+            admitted,
+            key=lambda each: (
+                each.sha256 != upload_sha256,
+                each.overlap < MOST,
+                not each.trusted,
+                each.registered_at,
+                each.distance,
+                each.original_id,
+            ),
+        )
+    )
+
+
+def _features(data: bytes, max_pixels: int) -> Features:
+    """Local features, in coordinates of the full picture."""
+    picture = open_image(data, max_pixels=max_pixels, max_side=WORKING_SIDE)
+    return extract(to_grey(picture.rgb), (picture.width, picture.height))
+
+
+def _verified(original: bytes, upload: Features, min_inliers: int, max_pixels: int) -> Verified | None:
+    try:
+        source = _features(original, max_pixels)
+    except Rejected:  # registered under wider limits than today's: no candidate any more, and not the upload's fault
+        return None
+    found = align(source, upload, min_inliers=min_inliers)
+    if found is None:
+        return None
+    return Verified(tuple(float(v) for v in found.homography.ravel()), found.inliers, found.overlap, found.spread)

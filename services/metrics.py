@@ -1,0 +1,61 @@
+"""Every metric of a process, each declared once.
+
+In: observations from the stage loop and the clients. Out: a Prometheus registry that `health.py` serves. Labels are
+names from `core/topology.py` and fixed words, never ids. Seconds are wall-clock.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.process_collector import ProcessCollector
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""OpenTelemetry's advised buckets for messaging durations."""
+
+WAIT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""An upload may wait for a server to come back, so its way can take an hour."""
+
+
+class Metrics:
+    """The metrics and the registry that holds them. One per process; a second one shares nothing with the first."""
+
+    def __init__(self) -> None:
+        # The library's own switch: without it every series comes a second time as `_created`.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        # Messages that a group finished. `outcome`: handled, or dead_letter_<kind>.
+        self.messages = Counter(
+            "pentimento_messages_total", "Messages finished.", ["group", "topic", "outcome"], registry=registry
+        )
+        # From taking a message off its stream to its acknowledgement, retries included.
+        self.message_seconds = Histogram(
+            "pentimento_message_seconds", "Time per message.", ["group", "topic"], buckets=SECONDS, registry=registry
+        )
+        # One stage's work on one image: guard, fingerprint, lookup, route, constrained, unconstrained, verdict, ...
+        self.stage_seconds = Histogram(
+            "pentimento_stage_seconds", "Time per stage and image.", ["stage"], buckets=SECONDS, registry=registry
+        )
+        # Calls made again because a dependency was away: models, postgres, objects, kafka.
+        self.retries = Counter("pentimento_retries_total", "Calls repeated.", ["dependency"], registry=registry)
+        # Messages given up. `kind`: undecodable, rejected, unavailable, broken.
+        self.dead_letters = Counter(
+            "pentimento_dead_letters_total", "Messages moved to dead-letters.", ["group", "kind"], registry=registry
+        )
+        # Verdicts that the learn group saw for the first time. `decision` and `path` as in the event.
+        self.verdicts = Counter("pentimento_verdicts_total", "Verdicts.", ["decision", "path"], registry=registry)
+        # Messages at the broker that the group has not committed yet, by the broker's count.
+        self.lag = Gauge(
+            "pentimento_lag_messages", "Messages not yet committed.", ["topic", "partition"], registry=registry
+        )
+        # 1 while calls to a dependency are held back, a probe included; 0 otherwise.
+        self.circuit_open = Gauge(
+            "pentimento_circuit_open", "Whether the circuit is open.", ["dependency"], registry=registry
+        )
+        # Messages taken and not finished.
+        self.in_flight = Gauge("pentimento_in_flight", "Messages being handled.", ["group"], registry=registry)
+        # From `uploaded_at` until the learn group has the verdict: what a consumer of the platform waits.
+        self.upload_to_verdict = Histogram(
+            "pentimento_upload_to_verdict_seconds", "Upload to verdict.", buckets=WAIT_SECONDS, registry=registry
+        )

@@ -1,0 +1,55 @@
+"""Opens clients from settings: the one place that knows both."""
+
+from __future__ import annotations
+
+from services.clients.events import KafkaConnection
+from services.clients.models import Limits, Models, TorchServeModels, Watch
+from services.clients.objects import Objects
+from services.clients.oip import OipModels
+from services.core.policy import DEFAULT_POLICY, Policy
+from services.settings import KafkaSettings, ModelSettings, ObjectSettings, PolicySettings
+
+
+def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
+    """How to reach the brokers."""
+    return KafkaConnection(
+        settings.bootstrap_servers,
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        username=settings.username,
+        password=settings.password.get_secret_value() if settings.password else None,
+        ca_file=settings.ca_file,
+    )
+
+
+def open_objects(settings: ObjectSettings) -> Objects:
+    """The object store. Raises ValueError for a URL of no known kind."""
+    return Objects(
+        settings.url,
+        timeout_s=settings.timeout_s,
+        endpoint=settings.endpoint,
+        region=settings.region,
+        access_key_id=settings.access_key_id,
+        secret_access_key=settings.secret_access_key.get_secret_value() if settings.secret_access_key else None,
+        allow_http=settings.allow_http,
+    )
+
+
+def open_models(settings: ModelSettings, watch: Watch) -> Models:
+    """The model server's client, by its backend."""
+    limits = Limits(
+        timeout_s=settings.timeout_s,
+        in_flight=settings.in_flight,
+        retry_share=settings.retry_share,
+        breaker_failures=settings.breaker_failures,
+        breaker_open_s=settings.breaker_open_s,
+    )
+    token = settings.token.get_secret_value() if settings.token else None
+    if settings.backend == "oip":
+        return OipModels(settings.url, limits=limits, token=token, watch=watch)
+    return TorchServeModels(settings.url, limits=limits, key_file=settings.key_file, token=token, watch=watch)
+
+
+def read_policy(settings: PolicySettings) -> Policy:
+    """The policy that is in force. Raises OSError or pydantic's ValidationError where the file is no policy."""
+    return Policy.model_validate_json(settings.file.read_bytes()) if settings.file else DEFAULT_POLICY

@@ -1,0 +1,172 @@
+"""One frozen `Settings` a process, read at start from the environment.
+
+In: variables `PENTIMENTO_<SECTION>__<NAME>`, and below them the file `settings.env` in the data folder, which
+`pentimento up` writes. Out: a validated `Settings`. Secrets print as `**********`. `docs/settings.md` is generated from
+the field descriptions by `python -m services.settings_docs`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: Annotated[str, Field(description="Brokers as `host:port`, comma-separated.")] = "127.0.0.1:9092"
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Field(description="How to talk to the brokers.")
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Field(description="SASL mechanism, with SASL_*.")
+    ] = "SCRAM-SHA-512"
+    username: Annotated[str | None, Field(description="SASL user name.")] = None
+    password: Annotated[SecretStr | None, Field(description="SASL password.")] = None
+    ca_file: Annotated[Path | None, Field(description="PEM bundle that signs the brokers' certificates.")] = None
+    request_timeout_s: Annotated[float, Field(gt=0, description="Deadline of one send, acknowledgement included.")] = 20
+    session_timeout_s: Annotated[
+        float, Field(ge=6, description="A worker that is silent for so long loses its partitions to the others.")
+    ] = 10
+
+
+class PostgresSettings(Section):
+    dsn: Annotated[SecretStr, Field(description="libpq connection string or URL; pgvector must be installable.")] = (
+        SecretStr("postgresql://127.0.0.1:5432/pentimento")
+    )
+    pool_size: Annotated[int, Field(ge=1, le=100, description="Connections a process holds at most.")] = 8
+    timeout_s: Annotated[
+        float, Field(gt=0, description="Deadline of one query, waiting for a connection included.")
+    ] = 10
+
+
+class ObjectSettings(Section):
+    url: Annotated[str, Field(description="`file:///folder`, `s3://bucket/prefix`, `gs://...` or `az://...`.")] = (
+        "file:///var/lib/pentimento/objects"
+    )
+    endpoint: Annotated[str | None, Field(description="S3 endpoint where it is not Amazon's.")] = None
+    region: Annotated[str, Field(description="S3 region.")] = "us-east-1"
+    access_key_id: Annotated[str | None, Field(description="S3 key; empty uses the workload's identity.")] = None
+    secret_access_key: Annotated[SecretStr | None, Field(description="S3 secret.")] = None
+    allow_http: Annotated[bool, Field(description="Allow an S3 endpoint without TLS (tests, loopback).")] = False
+    timeout_s: Annotated[float, Field(gt=0, description="Deadline of one read or write.")] = 20
+
+
+class ModelSettings(Section):
+    backend: Annotated[
+        Literal["torchserve", "oip"], Field(description="TorchServe's own API, or the Open Inference Protocol v2.")
+    ] = "torchserve"
+    url: Annotated[str, Field(description="Base URL of the inference API.")] = "http://127.0.0.1:8080"
+    key_file: Annotated[Path | None, Field(description="TorchServe's `key_file.json`; read again when refused.")] = None
+    token: Annotated[SecretStr | None, Field(description="Bearer token, where no key file is used.")] = None
+    timeout_s: Annotated[
+        float, Field(gt=0, description="Deadline of one prediction; keep below the server's `responseTimeout`.")
+    ] = 60
+    in_flight: Annotated[int, Field(ge=1, description="Requests at once per process; below the server's queue.")] = 8
+    retry_share: Annotated[
+        float, Field(ge=0, le=1, description="Retries allowed as a share of requests (the retry budget).")
+    ] = 0.1
+    breaker_failures: Annotated[int, Field(ge=1, description="Failures in a row that open the circuit.")] = 5
+    breaker_open_s: Annotated[float, Field(gt=0, description="How long the circuit stays open before a probe.")] = 5
+
+
+class IntakeSettings(Section):
+    max_bytes: Annotated[int, Field(gt=0, description="Largest image file.")] = 30_000_000
+    max_pixels: Annotated[int, Field(gt=0, description="Largest picture, checked before decoding.")] = 64_000_000
+    inline_max_bytes: Annotated[int, Field(gt=0, description="Largest image inside an event.")] = 512_000
+    decode_workers: Annotated[int, Field(ge=1, description="Processes that decode; a crash there harms nobody.")] = 1
+    decode_timeout_s: Annotated[float, Field(gt=0, description="Time for one picture before it is refused.")] = 30
+    allowed_hosts: Annotated[
+        tuple[str, ...], Field(description="Hosts that URLs may name, `*.example.com` included. Empty: no URLs at all.")
+    ] = ()
+    fetch_timeout_s: Annotated[float, Field(gt=0, description="Total time for one URL, redirects included.")] = 20
+    max_distance: Annotated[
+        int, Field(ge=0, le=256, description="PDQ Hamming distance up to which a picture is verified as a candidate.")
+    ] = 90
+    max_candidates: Annotated[int, Field(ge=1, le=50, description="Candidates verified per upload.")] = 5
+    min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 15
+    register_uploads: Annotated[bool, Field(description="Accepted uploads become candidates for later ones.")] = True
+
+
+class StageSettings(Section):
+    batch_size: Annotated[int, Field(ge=1, description="Messages that one agent works on at once.")] = 8
+    batch_within_s: Annotated[float, Field(gt=0, description="How long a batch waits to fill.")] = 0.02
+    retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 0.2
+    retry_longest_s: Annotated[float, Field(gt=0, description="Longest pause before a retry.")] = 10
+    retry_for_s: Annotated[
+        float, Field(gt=0, description="After so long without an answer a message becomes a dead letter.")
+    ] = 900
+    broken_attempts: Annotated[int, Field(ge=1, description="Tries of a message that raises an unexpected error.")] = 2
+    deadletter_share: Annotated[
+        float, Field(gt=0, le=1, description="Share of dead letters among the last 100 messages that stops a worker.")
+    ] = 0.5
+    deadletter_run: Annotated[int, Field(ge=1, description="Dead letters in a row that stop a worker.")] = 20
+    shutdown_grace_s: Annotated[
+        float, Field(gt=0, description="Time that a batch has to finish when the process is told to stop.")
+    ] = 25
+    watchdog_s: Annotated[
+        float, Field(gt=0, description="With lag and nothing finished for so long, the process ends.")
+    ] = 1200
+
+
+class PolicySettings(Section):
+    file: Annotated[Path | None, Field(description="Policy as JSON; empty uses the built-in default.")] = None
+
+
+class WebSettings(Section):
+    host: Annotated[str, Field(description="Address to listen on. Not loopback: a token is required.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port of page and API.")] = 8600
+    token: Annotated[SecretStr | None, Field(description="Bearer token that API and page ask for.")] = None
+
+
+class TelemetrySettings(Section):
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least level logged.")] = (
+        "info"
+    )
+    otlp_endpoint: Annotated[str | None, Field(description="OTLP/HTTP collector; empty sends no traces.")] = None
+    trace_file: Annotated[Path | None, Field(description="Also append finished spans as JSON lines.")] = None
+    host: Annotated[str, Field(description="Address of a worker's health and metrics endpoint.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port of it; 0 takes a free one and logs it.")] = 0
+
+
+class Settings(BaseSettings):
+    """Everything that a process may be told. Frozen; validated at start; an unknown name inside a section is an error."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENTIMENTO_", env_nested_delimiter="__", frozen=True, extra="ignore", env_file_encoding="utf-8"
+    )
+
+    source: Annotated[str, Field(description="`ce_source` of our events: a URI reference.")] = "/pentimento"
+    kafka: KafkaSettings = KafkaSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    objects: ObjectSettings = ObjectSettings()
+    models: ModelSettings = ModelSettings()
+    intake: IntakeSettings = IntakeSettings()
+    stage: StageSettings = StageSettings()
+    policy: PolicySettings = PolicySettings()
+    web: WebSettings = WebSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+
+def data_dir(chosen: Path | None = None) -> Path:
+    """The data folder of the embedded stack: the argument, `PENTIMENTO_DATA_DIR`, or the user's own."""
+    if chosen is not None:
+        return chosen.expanduser().absolute()
+    if named := os.environ.get("PENTIMENTO_DATA_DIR"):
+        return Path(named).expanduser().absolute()
+    return Path("~/.local/share/pentimento").expanduser()
+
+
+def load_settings(data: Path | None = None) -> Settings:
+    """Settings from the environment and, below it, from `settings.env` of the embedded stack in the data folder.
+
+    Raises pydantic's ValidationError, which names each variable that does not fit.
+    """
+    env_file = data_dir(data) / "settings.env"
+    return Settings(_env_file=env_file if env_file.is_file() else None)

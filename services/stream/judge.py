@@ -1,0 +1,118 @@
+"""Judge: an accepted upload in, its one verdict out.
+
+route -> constrained and/or unconstrained -> verdict. The verdict is written to the ledger before it is published, and
+what the ledger holds is published: a redelivered message repeats the first verdict, whatever the models say by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from services.clients.ledger import Ledger
+from services.clients.models import Localisation, Models
+from services.clients.objects import Objects
+from services.core.errors import Rejected
+from services.core.events import ImageIntaken, ModelVersion, VerdictReached
+from services.core.intake.keys import mask_key
+from services.core.judge.mask import describe, to_full_resolution
+from services.core.judge.route import Compare, Identical, Route, route
+from services.core.judge.verdict import Finding, decide, judged, needs_unconstrained, rejected, reused
+from services.core.pixels import encode_png, read_mask_png
+from services.core.policy import Policy
+from services.stream.timings import Timings
+from services.telemetry import Telemetry
+
+
+class Judge:
+    """Handles `image-intakes`."""
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        models: Models,
+        ledger: Ledger,
+        policy: Policy,
+        max_bytes: int,
+        telemetry: Telemetry,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._objects = objects
+        self._models = models
+        self._ledger = ledger
+        self._policy = policy
+        self._max_bytes = max_bytes
+        self._telemetry = telemetry
+        self._now = now
+
+    async def intaken(self, intake: ImageIntaken) -> Sequence[VerdictReached]:
+        """The verdict of an accepted upload, as the ledger holds it. Raises Unavailable while a part is away."""
+        timings = Timings(self._telemetry)
+        way = route(intake, self._policy)
+        try:
+            verdict = await self._earlier(intake, way, timings) or await self._analysed(intake, way, timings)
+        except Rejected as why:
+            verdict = rejected(intake, why, self._policy, now=self._now())
+        return (await self._ledger.claim(verdict),)
+
+    async def _earlier(self, intake: ImageIntaken, way: Route, timings: Timings) -> VerdictReached | None:
+        """The verdict of an exact duplicate, where the same models and policy judged it against the same original."""
+        if isinstance(way, Identical):
+            return None
+        candidate = way.candidate.sha256 if isinstance(way, Compare) else None
+        with timings.stage("route"):
+            earlier = await self._ledger.reusable(
+                intake.tenant,
+                intake.image.sha256,
+                models=await self._models.versions(),
+                policy_version=self._policy.version,
+                candidate_sha256=candidate,
+            )
+        return reused(intake, earlier, now=self._now(), timings_ms=timings.milliseconds) if earlier else None
+
+    async def _analysed(self, intake: ImageIntaken, way: Route, timings: Timings) -> VerdictReached:
+        """Asks the models that the route needs, and decides."""
+        constrained: Finding | None = None
+        unconstrained: Finding | None = None
+        if not isinstance(way, Identical):
+            with timings.stage("fetch"):
+                upload = await self._objects.get(intake.image.object_key, self._max_bytes)
+            if isinstance(way, Compare):
+                with timings.stage("constrained"):
+                    constrained = await self._constrained(intake, way, upload)
+            if needs_unconstrained(way, constrained):
+                with timings.stage("unconstrained"):
+                    unconstrained = await self._unconstrained(intake, upload)
+        outcome = decide(way, constrained, unconstrained, self._policy)
+        models = _took_part(constrained, unconstrained)
+        return judged(intake, outcome, models, self._policy, now=self._now(), timings_ms=timings.milliseconds)
+
+    async def _constrained(self, intake: ImageIntaken, way: Compare, upload: bytes) -> Finding:
+        original = await self._objects.get(way.candidate.object_key, self._max_bytes)
+        answer = await self._models.constrained(upload, original, way.candidate.homography)
+        return await self._finding(intake, answer)
+
+    async def _unconstrained(self, intake: ImageIntaken, upload: bytes) -> Finding:
+        return await self._finding(intake, await self._models.unconstrained(upload))
+
+    async def _finding(self, intake: ImageIntaken, answer: Localisation) -> Finding:
+        """Brings the mask to the upload's size, stores it as PNG under its content hash, and measures it."""
+        image = intake.image
+
+        def measure() -> tuple[bytes, str, Finding]:
+            grey, _ = read_mask_png(answer.png)
+            full = to_full_resolution(grey, image.width, image.height)
+            png = answer.png if full is grey else encode_png(full)
+            key = mask_key(png)
+            mask = describe(full, threshold=self._policy.mask_threshold, qes=answer.qes, object_key=key)
+            return png, key, Finding(model=answer.model, score=answer.score, mask=mask, kind=answer.kind)
+
+        png, key, finding = await asyncio.to_thread(measure)
+        await self._objects.put(key, png, "image/png")
+        return finding
+
+
+def _took_part(*findings: Finding | None) -> tuple[ModelVersion, ...]:
+    return tuple(finding.model for finding in findings if finding is not None)

@@ -1,0 +1,67 @@
+"""Learn: verdicts into the projection that people look at, and the hard ones to the trainer.
+
+project -> hardcase. A moderator's decision becomes the next revision of the verdict, once per decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from services.clients.cases import HardCases, Verdicts
+from services.clients.ledger import Ledger
+from services.core.errors import Broken
+from services.core.events import Event, HardCaseFound, ReviewDecided, VerdictReached
+from services.core.judge.review import overturned, revised
+from services.core.learn.hardcase import hard_case
+from services.core.policy import Policy
+
+
+class Learn:
+    """Handles `image-verdicts` and `review-decisions`."""
+
+    def __init__(
+        self,
+        *,
+        verdicts: Verdicts,
+        hard_cases: HardCases,
+        ledger: Ledger,
+        policy: Policy,
+        now: Callable[[], datetime],
+        seen: Callable[[VerdictReached], None],
+    ) -> None:
+        self._verdicts = verdicts
+        self._hard_cases = hard_cases
+        self._ledger = ledger
+        self._policy = policy
+        self._now = now
+        self._seen = seen
+
+    async def verdict(self, verdict: VerdictReached) -> Sequence[Event]:
+        """Projects a verdict. Returns its hard case where there is one that was not yet known."""
+        if await self._verdicts.project(verdict):
+            self._seen(verdict)
+        case = hard_case(verdict, self._policy, now=self._now())
+        return await self._published(case)
+
+    async def review(self, review: ReviewDecided) -> Sequence[Event]:
+        """Records a decision and revises the verdict it is about.
+
+        Raises Broken where the upload is unknown: the ledger is written before a verdict is published, so nobody can
+        have seen a verdict that the ledger does not hold.
+        """
+        verdict = await self._ledger.latest(review.tenant, review.upload_id)
+        if verdict is None:
+            raise Broken(f"review {review.decision_id!r} is about upload {review.upload_id!r}, which has no verdict")
+        await self._verdicts.record_review(review)
+        changed = revised(verdict, review, now=self._now())
+        if changed is verdict:
+            return ()
+        stored = await self._ledger.claim_revision(changed, cause=review.event_id())
+        case = hard_case(verdict, self._policy, now=self._now(), overturned=overturned(verdict, review))
+        return (stored, *await self._published(case))
+
+    async def _published(self, case: HardCaseFound | None) -> Sequence[Event]:
+        if case is not None and await self._hard_cases.add(case):
+            return (case,)
+        return ()

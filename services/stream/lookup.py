@@ -1,0 +1,100 @@
+"""Lookup, the shell around it: near pictures by PDQ, each verified by geometry, ranked by core.
+
+In: an accepted image. Out: ranked candidates. A pair that was compared before is not compared again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from services.clients.candidates import Candidates, Geometries, Geometry, Neighbour, Pair
+from services.clients.objects import Objects
+from services.core.events import Candidate
+from services.core.intake.lookup import rank, verify
+from services.settings import IntakeSettings
+from services.stream.guard import Known
+from services.stream.pool import DecodePool
+
+
+class Lookup:
+    """Finds what an upload may have been made from."""
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        candidates: Candidates,
+        geometries: Geometries,
+        pool: DecodePool,
+        settings: IntakeSettings,
+    ) -> None:
+        self._objects = objects
+        self._candidates = candidates
+        self._geometries = geometries
+        self._pool = pool
+        self._settings = settings
+
+    async def find(self, tenant: str, known: Known) -> tuple[Candidate, ...]:
+        """Near pictures by PDQ, geometrically verified, best first."""
+        neighbours = await self._candidates.nearest(
+            tenant,
+            known.fingerprint,
+            max_distance=self._settings.max_distance,
+            limit=self._settings.max_candidates + 1,  # one place may go to an earlier copy of this very file
+        )
+        own = known.image.sha256
+        others = [n for n in neighbours if n.picture.trusted or n.picture.image.sha256 != own]
+        others = others[: self._settings.max_candidates]
+        if not others:
+            return ()
+        geometries = await self._verified(known, others)
+        found = [_candidate(neighbour, geometry) for neighbour, geometry in zip(others, geometries, strict=True)]
+        return rank(found, upload_sha256=known.image.sha256)
+
+    async def _verified(self, known: Known, neighbours: Sequence[Neighbour]) -> list[Geometry]:
+        """How each neighbour lies on the upload. Pairs that were compared before come from the cache."""
+        upload = known.image.sha256
+        pairs = [(upload, neighbour.picture.image.sha256) for neighbour in neighbours]
+        found = await self._geometries.known(pairs)
+        missing = [n for n, pair in zip(neighbours, pairs, strict=True) if pair not in found]
+        if missing:
+            fresh = await self._compared(known, missing)
+            await self._geometries.remember(fresh)
+            found = {**found, **fresh}
+        return [found[pair] for pair in pairs]
+
+    async def _compared(self, known: Known, neighbours: Sequence[Neighbour]) -> dict[Pair, Geometry]:
+        max_bytes = self._settings.max_bytes
+        originals = await asyncio.gather(
+            *(self._objects.get(n.picture.image.object_key, max_bytes) for n in neighbours)
+        )
+        answers = await self._pool.run(
+            verify,
+            known.data,
+            tuple(originals),
+            min_inliers=self._settings.min_inliers,
+            max_pixels=self._settings.max_pixels,
+        )
+        return {
+            (known.image.sha256, n.picture.image.sha256): (
+                Geometry(answer.inliers, answer.overlap, answer.homography) if answer else Geometry(0, 0.0, None)
+            )
+            for n, answer in zip(neighbours, answers, strict=True)
+        }
+
+
+def _candidate(neighbour: Neighbour, geometry: Geometry) -> Candidate:
+    picture = neighbour.picture
+    return Candidate(
+        original_id=picture.original_id,
+        sha256=picture.image.sha256,
+        object_key=picture.image.object_key,
+        trusted=picture.trusted,
+        source=picture.source,
+        registered_at=picture.registered_at,
+        distance=neighbour.distance,
+        inliers=geometry.inliers,
+        overlap=geometry.overlap,
+        homography=geometry.homography,
+    )

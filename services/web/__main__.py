@@ -1,0 +1,99 @@
+"""`python -m services.web`: opens the parts from the settings and serves the app until SIGTERM or SIGINT.
+
+Refuses to listen on anything but loopback without a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import structlog
+import uvicorn
+
+from services.clients.cases import Verdicts
+from services.clients.database import Database
+from services.clients.events import EventReader, EventSender
+from services.opening import kafka_connection, open_objects, read_policy
+from services.settings import Settings, WebSettings, load_settings
+from services.telemetry import configure
+from services.web.app import create_app
+from services.web.auth import refusal
+from services.web.parts import Options, Parts
+
+log = structlog.get_logger()
+CONNECTIONS = 64  # at once; more are answered with 503 instead of piling up in memory
+SHUTDOWN_S = 10
+EXIT_CONFIGURATION = 2
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until a signal comes. Raises Unavailable where a part is away at the start."""
+    async with AsyncExitStack() as stack:
+        telemetry = configure(settings.telemetry, service="pentimento-web")
+        stack.callback(telemetry.close)
+        postgres = settings.postgres
+        database = await Database.open(
+            postgres.dsn.get_secret_value(), pool_size=postgres.pool_size, timeout_s=postgres.timeout_s
+        )
+        stack.push_async_callback(database.close)
+        await database.migrate()
+        connection = kafka_connection(settings.kafka)
+        sender = EventSender(connection, timeout_s=settings.kafka.request_timeout_s)
+        await sender.start()
+        stack.push_async_callback(sender.stop)
+        objects = open_objects(settings.objects)
+        stack.callback(objects.close)
+        parts = Parts(
+            verdicts=Verdicts(database),
+            objects=objects,
+            sender=sender,
+            reader=EventReader(connection, timeout_s=settings.kafka.request_timeout_s),
+            telemetry=telemetry,
+            now=lambda: datetime.now(UTC),
+        )
+        app = create_app(parts, _options(settings))
+        log.info("started", host=settings.web.host, port=settings.web.port, token=settings.web.token is not None)
+        await _server(app, settings.web).serve()
+        log.info("stopped")
+
+
+def _options(settings: Settings) -> Options:
+    return Options(
+        source=settings.source,
+        max_bytes=settings.intake.max_bytes,
+        max_pixels=settings.intake.max_pixels,
+        mask_threshold=read_policy(settings.policy).mask_threshold,
+        token=settings.web.token.get_secret_value() if settings.web.token else None,
+    )
+
+
+def _server(app: object, web: WebSettings) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=web.host,
+        port=web.port,
+        log_config=None,  # our own logging is set up already
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    return uvicorn.Server(config)
+
+
+def main() -> int:
+    """Entry point. Exit status 2 where the settings must not be served."""
+    settings = load_settings()
+    why = refusal(settings.web.host, has_token=settings.web.token is not None)
+    if why is not None:
+        print(why, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    asyncio.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The web app: pages and API over verdicts, and a door for uploads.
+
+In: the opened parts and a few options. Out: an ASGI app. Routes live in one file per concern; what every request has
+in common (host, token, error envelope, headers) is in `gate.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from services.core.errors import PentimentoError
+from services.web import login, pictures, status, uploads, verdicts
+from services.web.auth import Gatekeeper
+from services.web.gate import Gate
+from services.web.parts import Options, Parts
+from services.web.problems import Refused, answer, problem_of
+
+STATIC = Path(__file__).with_name("static")
+
+
+def create_app(parts: Parts, options: Options) -> FastAPI:
+    """The app. Raises ValueError for a token that is too short."""
+    keeper = Gatekeeper(options.token, parts.now)
+    # The interactive docs load scripts from a CDN, which we never do; the OpenAPI document itself is served.
+    app = FastAPI(title="Pentimento", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app.include_router(verdicts.router(parts.verdicts))
+    app.include_router(pictures.router(parts, options))
+    app.include_router(uploads.router(parts, options))
+    app.include_router(status.router(parts))
+    app.include_router(login.router(keeper))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for kind in (PentimentoError, Refused, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _answered)
+    app.add_middleware(Gate, keeper=keeper)
+    return app
+
+
+async def _answered(request: Request, error: Exception) -> Response:
+    return answer(request, problem_of(error))

@@ -1,0 +1,104 @@
+"""Pages: the templates, their words for people, and links that survive any upload id.
+
+In: a template's name and values. Out: an HTML response. Every value is escaped; nothing inline, so that the content
+security policy can forbid it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from services.core.errors import REJECTION_CODES
+from services.core.events import Decision, Path, VerdictReached
+
+Kind = Literal["upload", "mask", "original"]
+Size = Literal["thumb", "view"]
+
+DECISIONS: dict[Decision, str] = {
+    Decision.MANIPULATED: "Manipulated",
+    Decision.INCONCLUSIVE: "Inconclusive",
+    Decision.NO_EVIDENCE: "No evidence",
+    Decision.REJECTED: "Rejected",
+}
+PATHS: dict[Path, str] = {
+    Path.CONSTRAINED_SPG: "compared with its original",
+    Path.CONSTRAINED_SDG: "holds an object of an original",
+    Path.UNCONSTRAINED: "looked at alone",
+    Path.IDENTICAL: "same file as an original",
+    Path.REUSED: "repeats an earlier verdict",
+    Path.REJECTED: "could not be judged",
+    Path.REVIEWED: "decided by a moderator",
+}
+
+
+def render(
+    template: str, values: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> HTMLResponse:
+    """A page."""
+    return HTMLResponse(_environment().get_template(template).render(values), status, dict(headers or {}))
+
+
+def picture_link(verdict: VerdictReached, kind: Kind, size: Size) -> str:
+    """Where a picture of a verdict is served."""
+    return f"/pictures/{kind}/{_segment(verdict.tenant)}/{_segment(verdict.upload_id)}?size={size}&r={verdict.revision}"
+
+
+def verdict_link(tenant: str, upload_id: str, *, api: bool = False) -> str:
+    """The page of a verdict, or its JSON twin."""
+    return f"{'/api/v1' if api else ''}/verdicts/{_segment(tenant)}/{_segment(upload_id)}"
+
+
+def list_link(*, api: bool = False, **query: str | None) -> str:
+    """The list of verdicts with a query; values that are None are left out."""
+    given = {name: value for name, value in query.items() if value is not None}
+    path = "/api/v1/verdicts" if api else "/"
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    if share is None:
+        return "–"
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    return f"{share * 100:.{digits}f} %"
+
+
+def _moment(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 1_000_000 else f"{max(1, round(size / 1000))} kB"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("services.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "moment": _moment, "milliseconds": _milliseconds, "bytes": _bytes}
+    environment.globals |= {
+        "DECISIONS": DECISIONS,
+        "PATHS": PATHS,
+        "REJECTIONS": REJECTION_CODES,
+        "list_link": list_link,
+        "picture_link": picture_link,
+        "verdict_link": verdict_link,
+    }
+    return environment

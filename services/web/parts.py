@@ -1,0 +1,38 @@
+"""What the web process is made of, handed to the app's factory by whoever wires it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.clients.cases import Verdicts
+from services.clients.events import EventReader, EventSender
+from services.clients.objects import Objects
+from services.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings that pages and API need. `token` None admits everybody who reaches the loopback address.
+
+    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `mask_threshold` 0..1: policy.
+    """
+
+    source: str
+    max_bytes: int
+    max_pixels: int
+    mask_threshold: float
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The clients, opened; whoever opened them closes them."""
+
+    verdicts: Verdicts
+    objects: Objects
+    sender: EventSender
+    reader: EventReader
+    telemetry: Telemetry
+    now: Callable[[], datetime]

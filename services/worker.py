@@ -1,0 +1,265 @@
+"""One worker process: `python -m services.worker intake|judge|learn`.
+
+In: the group's name and the settings from the environment. Out: nothing but what its stages deliver. Wires by hand what
+the group needs, runs its Faust app beside a watchdog and a health endpoint, and stops cleanly on SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+from typing import Any, NoReturn
+
+import faust
+import structlog
+
+from services.clients.candidates import Candidates, Geometries
+from services.clients.cases import HardCases, Verdicts
+from services.clients.database import Database
+from services.clients.events import EventReader, EventSender
+from services.clients.fetch import Fetcher
+from services.clients.ledger import Ledger
+from services.clients.models import Watch
+from services.core import topology
+from services.core.errors import Unavailable
+from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalRegistered, ReviewDecided, VerdictReached
+from services.health import HealthServer
+from services.opening import kafka_connection, open_models, open_objects, read_policy
+from services.settings import Settings, load_settings
+from services.stream import exits
+from services.stream.app import create_app
+from services.stream.guard import Guard
+from services.stream.intake import Intake
+from services.stream.judge import Judge
+from services.stream.learn import Learn
+from services.stream.lookup import Lookup
+from services.stream.pool import DecodePool
+from services.stream.stage import Progress, Stage, Surroundings
+from services.stream.watchdog import Lag, Watchdog
+from services.telemetry import Telemetry, configure
+
+log = structlog.get_logger()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Worker:
+    """A group's parts, opened in order and closed in reverse."""
+
+    def __init__(self, group: topology.Group, settings: Settings, telemetry: Telemetry) -> None:
+        self._group = group
+        self._settings = settings
+        self._telemetry = telemetry
+        self._progress = Progress(monotonic)
+        self._stack = AsyncExitStack()
+        self._database: Database
+        self._sender: EventSender
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Works until `stop` is set. Returns the exit status; non-zero where Faust crashed."""
+        async with self._stack:
+            await self._open()
+            app = create_app(
+                self._group, await self._stages(), kafka=self._settings.kafka, settings=self._settings.stage
+            )
+            watchdog = self._watchdog()
+            port = await self._health(app, watchdog)
+            await app.start()
+            watching = asyncio.create_task(watchdog.run())
+            log.info("started", group=self._group.name, port=port)
+            status = await self._until_stopped(app, stop)
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await app.stop()
+            log.info("stopped", group=self._group.name, status=status)
+            return status
+
+    async def _until_stopped(self, app: faust.App, stop: asyncio.Event) -> int:
+        stopping = asyncio.create_task(stop.wait())
+        crashing = asyncio.create_task(app.wait_until_stopped())
+        await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, crashing):
+            task.cancel()
+        if app.crash_reason is not None:
+            exits.abort(exits.CRASHED, f"Faust crashed: {app.crash_reason!r}")
+        return 0
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        postgres = self._settings.postgres
+        self._database = await Database.open(
+            postgres.dsn.get_secret_value(), pool_size=postgres.pool_size, timeout_s=postgres.timeout_s
+        )
+        self._stack.push_async_callback(self._database.close)
+        await self._database.migrate()
+        kafka = self._settings.kafka
+        self._sender = EventSender(kafka_connection(kafka), timeout_s=kafka.request_timeout_s)
+        await self._sender.start()
+        self._stack.push_async_callback(self._sender.stop)
+
+    async def _stages(self) -> Mapping[str, Stage[Any]]:
+        match self._group.name:
+            case "intake":
+                intake = await self._intake()
+                return {
+                    topology.UPLOADS: self._stage(ImageUploaded, intake.upload),
+                    topology.ORIGINALS: self._stage(OriginalRegistered, intake.original),
+                }
+            case "judge":
+                judge = await self._judge()
+                return {topology.INTAKES: self._stage(ImageIntaken, judge.intaken)}
+            case "learn":
+                learn = self._learn()
+                return {
+                    topology.VERDICTS: self._stage(VerdictReached, learn.verdict),
+                    topology.REVIEWS: self._stage(ReviewDecided, learn.review),
+                }
+
+    def _stage(self, expected: type[Event], handle: Any) -> Stage[Any]:
+        surroundings = Surroundings(
+            group=self._group.name,
+            source=self._settings.source,
+            sender=self._sender,
+            telemetry=self._telemetry,
+            settings=self._settings.stage,
+            progress=self._progress,
+            now=now,
+            abort=exits.abort,
+        )
+        return Stage(expected, handle, surroundings)
+
+    async def _intake(self) -> Intake:
+        settings = self._settings.intake
+        objects = open_objects(self._settings.objects)
+        candidates = Candidates(self._database)
+        pool = DecodePool(workers=settings.decode_workers, timeout_s=settings.decode_timeout_s)
+        self._stack.callback(pool.close)
+        fetcher = Fetcher(
+            allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
+        )
+        self._stack.push_async_callback(fetcher.close)
+        return Intake(
+            guard=Guard(objects=objects, fetcher=fetcher, candidates=candidates, pool=pool, settings=settings),
+            lookup=Lookup(
+                objects=objects,
+                candidates=candidates,
+                geometries=Geometries(self._database),
+                pool=pool,
+                settings=settings,
+            ),
+            candidates=candidates,
+            ledger=Ledger(self._database),
+            policy=read_policy(self._settings.policy),
+            register_uploads=settings.register_uploads,
+            telemetry=self._telemetry,
+            now=now,
+        )
+
+    async def _judge(self) -> Judge:
+        watch = Watch(
+            on_retry=partial(self._telemetry.retried, "models"),
+            on_circuit=partial(self._telemetry.circuit_changed, "models"),
+        )
+        models = open_models(self._settings.models, watch)
+        self._stack.push_async_callback(models.close)
+        return Judge(
+            objects=open_objects(self._settings.objects),
+            models=models,
+            ledger=Ledger(self._database),
+            policy=read_policy(self._settings.policy),
+            max_bytes=self._settings.intake.max_bytes,
+            telemetry=self._telemetry,
+            now=now,
+        )
+
+    def _learn(self) -> Learn:
+        return Learn(
+            verdicts=Verdicts(self._database),
+            hard_cases=HardCases(self._database),
+            ledger=Ledger(self._database),
+            policy=read_policy(self._settings.policy),
+            now=now,
+            seen=self._seen,
+        )
+
+    def _seen(self, verdict: VerdictReached) -> None:
+        """Counts a verdict that is new to the projection."""
+        metrics = self._telemetry.metrics
+        metrics.verdicts.labels(verdict.decision.value, verdict.path.value).inc()
+        waited = (now() - verdict.uploaded_at).total_seconds()
+        metrics.upload_to_verdict.observe(max(0.0, waited))
+
+    # -- watching -------------------------------------------------------------------------------------------------
+
+    def _watchdog(self) -> Watchdog:
+        reader = EventReader(kafka_connection(self._settings.kafka))
+
+        async def measure() -> Lag:
+            return await reader.lag(self._group.consumer_group, self._group.reads)
+
+        def report(lag: Lag) -> None:
+            for (topic, partition), messages in lag.items():
+                self._telemetry.metrics.lag.labels(topic, str(partition)).set(messages)
+
+        return Watchdog(
+            progress=self._progress,
+            measure_lag=measure,
+            report=report,
+            patience_s=self._settings.stage.watchdog_s,
+            abort=exits.abort,
+        )
+
+    async def _health(self, app: faust.App, watchdog: Watchdog) -> int:
+        async def ready() -> dict[str, str | None]:
+            parts: dict[str, str | None] = {
+                "stream": None if app.consumer.assignment() else "no partitions assigned yet"
+            }
+            try:
+                await self._database.ping()
+                parts["postgres"] = None
+            except Unavailable as error:
+                parts["postgres"] = str(error)
+            return parts
+
+        telemetry = self._settings.telemetry
+        server = HealthServer(
+            telemetry.host, telemetry.port, alive=watchdog.stuck, ready=ready, registry=self._telemetry.metrics.registry
+        )
+        port = await server.start()
+        self._stack.push_async_callback(server.stop)
+        return port
+
+
+async def _main(name: str) -> int:
+    settings = load_settings()
+    telemetry = configure(settings.telemetry, service=f"pentimento-{name}")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return await Worker(topology.GROUPS[name], settings, telemetry).run(stop)
+
+
+def main() -> NoReturn:
+    """Entry point. Exit status 2 for a wrong group name."""
+    if len(sys.argv) != 2 or sys.argv[1] not in topology.GROUPS:
+        print(f"usage: python -m services.worker {'|'.join(topology.GROUPS)}", file=sys.stderr)
+        sys.exit(2)
+    status = asyncio.run(_main(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(status)  # Faust's threads must not keep a stopped worker alive
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""The index of pictures: what is registered is found, at the right distance, in the right order, for its tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from services.clients.candidates import Candidates, Geometries, Geometry, Picture
+from services.clients.database import Database
+from tests.clients.examples import fingerprint, pdq_at, picture, sha256_of, stored
+
+
+@pytest.fixture
+def candidates(database: Database) -> Candidates:
+    return Candidates(database)
+
+
+async def ids(candidates: Candidates, *, tenant: str = "acme", quality: int = 100, **asked: object) -> list[str]:
+    """The ids of what is near `pdq_at(0)`."""
+    options: dict[str, object] = {"max_distance": 90, "limit": 5, **asked}
+    found = await candidates.nearest(tenant, fingerprint(quality=quality), **options)  # type: ignore[arg-type]
+    return [neighbour.picture.original_id for neighbour in found]
+
+
+async def test_a_registered_picture_comes_back_whole_with_its_distance(candidates: Candidates) -> None:
+    registered = picture("a", pdq=pdq_at(17), trusted=True)
+    await candidates.register(registered)
+    (found,) = await candidates.nearest("acme", fingerprint(), max_distance=90, limit=5)
+    assert found.picture == registered
+    assert found.distance == 17
+
+
+async def test_pictures_beyond_the_distance_are_not_found(candidates: Candidates) -> None:
+    for distance in (10, 30, 31, 200):
+        await candidates.register(picture(f"{distance}", pdq=pdq_at(distance)))
+    assert await ids(candidates, max_distance=30) == ["id-10", "id-30"]
+
+
+async def test_another_tenants_pictures_are_not_found(candidates: Candidates) -> None:
+    await candidates.register(picture("theirs", tenant="other"))
+    assert await ids(candidates) == []
+
+
+async def test_registering_a_picture_again_changes_nothing(candidates: Candidates) -> None:
+    for _ in range(3):
+        await candidates.register(picture("a"))
+    assert await ids(candidates) == ["id-a"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_the_earliest_registration_of_a_content_stays_whatever_the_order(
+    candidates: Candidates, order: tuple[int, ...]
+) -> None:
+    registrations = [picture("a", original_id=f"u-{minute}", minutes=minute) for minute in range(3)]
+    for number in order:
+        await candidates.register(registrations[number])
+    (found,) = await candidates.nearest("acme", fingerprint(), max_distance=0, limit=5)
+    assert found.picture == registrations[0]
+
+
+async def test_a_content_that_is_also_trusted_is_listed_once_as_trusted(candidates: Candidates) -> None:
+    await candidates.register(picture("a", original_id="u-1"))
+    await candidates.register(picture("a", original_id="o-1", trusted=True, minutes=5))
+    assert await ids(candidates) == ["o-1"]
+    assert await ids(candidates, trusted=False) == ["u-1"]
+
+
+async def test_a_viral_picture_does_not_crowd_out_the_trusted_original(candidates: Candidates) -> None:
+    await candidates.register(picture("original", pdq=pdq_at(20), trusted=True, minutes=1000))
+    for number in range(40):
+        await candidates.register(picture(f"copy {number}", pdq=pdq_at(1, start=number), minutes=number))
+    found = await ids(candidates, limit=3)
+    assert "id-original" in found
+    assert len(found) == 3
+
+
+async def test_equally_near_pictures_come_trusted_first_then_oldest(candidates: Candidates) -> None:
+    await candidates.register(picture("young", minutes=9))
+    await candidates.register(picture("old", minutes=1))
+    await candidates.register(picture("trusted", trusted=True, minutes=10))
+    assert await ids(candidates) == ["id-trusted", "id-old", "id-young"]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(20, 100), (100, 20), (20, 20)])
+async def test_a_hash_of_low_quality_matches_only_itself(candidates: Candidates, ours: int, theirs: int) -> None:
+    await candidates.register(picture("near", pdq=pdq_at(2), quality=theirs))
+    await candidates.register(picture("same", pdq=pdq_at(0), quality=theirs))
+    assert await ids(candidates, quality=ours) == ["id-same"]
+
+
+async def test_a_search_can_be_repeated_on_the_index_as_it_was(candidates: Candidates) -> None:
+    assert await candidates.index_version() == "pdq-1/0"
+    await candidates.register(picture("a"))
+    before = await candidates.index_version()
+    await candidates.register(picture("b"))
+    assert await candidates.index_version() != before
+    at_most_seq = int(before.removeprefix("pdq-1/"))
+    assert await ids(candidates, at_most_seq=at_most_seq) == ["id-a"]
+
+
+async def test_content_is_known_to_every_tenant_once_it_was_registered(candidates: Candidates) -> None:
+    assert await candidates.known(sha256_of("a")) is None
+    registered = picture("a", pdq=pdq_at(5))
+    await candidates.register(registered)
+    assert await candidates.known(sha256_of("a")) == (registered.image, registered.fingerprint)
+
+
+async def test_a_source_with_a_nul_character_can_be_stored(candidates: Candidates) -> None:
+    odd = picture("a")
+    await candidates.register(
+        Picture(odd.tenant, odd.original_id, odd.image, odd.fingerprint, True, "a\x00gency", odd.registered_at)
+    )
+    (found,) = await candidates.nearest("acme", fingerprint(), max_distance=0, limit=1)
+    assert found.picture.source == "agency"
+
+
+async def test_registering_the_same_content_at_once_makes_one_row(candidates: Candidates, database: Database) -> None:
+    await asyncio.gather(*(candidates.register(picture("a", tenant=f"t{number % 2}")) for number in range(16)))
+    async with database.connection() as connection:
+        rows = await (await connection.execute("select tenant from candidate order by tenant")).fetchall()
+    assert [row["tenant"] for row in rows] == ["t0", "t1"]
+
+
+async def test_a_small_tenant_finds_its_pictures_among_thousands_of_others(
+    candidates: Candidates, database: Database
+) -> None:
+    """The graph is scanned until enough of its answers pass the tenant filter, and the plan uses the graph at all."""
+    await fill(database, tenant="crowd", pictures=3000)
+    hidden = [picture(f"{number}", tenant="small", pdq=pdq_at(60 + number)) for number in range(3)]
+    for each in hidden:
+        await candidates.register(each)
+    assert await ids(candidates, tenant="small", max_distance=256) == [each.original_id for each in hidden]
+    async with database.connection() as connection:
+        await connection.execute("analyze candidate")
+        plan = await (
+            await connection.execute(
+                "explain select seq from candidate where tenant = 'crowd' and not trusted and pdq_quality >= 50 "
+                "order by pdq <~> repeat('01', 128)::bit(256) limit 10"
+            )
+        ).fetchall()
+    assert any("candidate_upload_pdq" in row["QUERY PLAN"] for row in plan)
+
+
+async def fill(database: Database, *, tenant: str, pictures: int) -> None:
+    """Pictures with random hashes, always the same ones."""
+    generator = random.Random(1)
+    rows = [(f"{generator.getrandbits(256):064x}", f"{generator.getrandbits(256):0256b}") for _ in range(pictures)]
+    async with database.connection() as connection, connection.transaction(), connection.cursor() as cursor:
+        await cursor.executemany(
+            "insert into content (sha256, object_key, size_bytes, width, height, format, pdq, pdq_quality) "
+            "values (%s, 'k', 1, 1, 1, 'PNG', 'x', 100)",
+            [(sha256,) for sha256, _ in rows],
+        )
+        await cursor.executemany(
+            "insert into candidate (tenant, sha256, trusted, original_id, source, registered_at, pdq, pdq_quality) "
+            f"values ('{tenant}', %s, false, 'id', 'upload', now(), %s::bit(256), 100)",
+            rows,
+        )
+
+
+async def test_verified_pairs_are_remembered_per_method_and_misfits_too(database: Database) -> None:
+    geometries = Geometries(database, method="sift-1")
+    upload, fits, misfit = sha256_of("u"), stored("fits").sha256, stored("misfit").sha256
+    verified = {
+        (upload, fits): Geometry(81, 0.93, (1.0, 0.0, 3.5, 0.0, 1.0, -2.25, 1e-7, 0.0, 1.0)),
+        (upload, misfit): Geometry(0, 0.0, None),
+    }
+    await geometries.remember(verified)
+    await geometries.remember({(upload, misfit): Geometry(99, 1.0, None)})  # what is there stays
+    assert await geometries.known([*verified, (upload, sha256_of("never seen"))]) == verified
+    assert await geometries.known([]) == {}
+    assert await Geometries(database, method="sift-2").known(verified) == {}

@@ -1,0 +1,3 @@
+"""What every test can ask for by name."""
+
+pytest_plugins = ["tests.stack_fixtures"]

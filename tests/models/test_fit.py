@@ -1,0 +1,131 @@
+"""Fitting: schedule, loss, calibration, and that an interrupted fit ends where an unbroken one does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from safetensors.torch import load_file
+
+from model_archive import weights
+from model_archive.networks.blocks import Localisation
+from trainer import calibrate, schedule
+from trainer.data import Batch, SampleStream, batches
+from trainer.fit import FitSettings, fit, loop, parsed, started
+from trainer.loss import LossWeights, dice, localisation_loss
+from trainer.synthesis.photos import PhotoPool
+
+
+@pytest.fixture
+def settings(photo_folder: Path, tmp_path: Path) -> FitSettings:
+    return FitSettings(
+        network="difference",
+        photos=(photo_folder / "photos",),
+        out=tmp_path / "fitted.safetensors",
+        steps=4,
+        batch=2,
+        size=48,
+        workers=0,
+        warmup_steps=1,
+        checkpoint_every=2,
+        calibration_samples=2,
+    )
+
+
+@pytest.fixture
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_zero() -> None:
+    rates = [schedule.rate(step / 100, step, peak=1.0, warmup_steps=10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9]
+    assert all(later < earlier for earlier, later in pairwise(rates[10:]))
+    assert rates[100] == 0.0
+
+
+def test_a_perfect_mask_costs_less_than_a_doubtful_one_and_that_less_than_a_wrong_one() -> None:
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[0, :, 4:9, 4:9] = 1.0
+    costs = []
+    for sureness in (9.0, 0.1, -9.0):
+        logits = (mask * 2 - 1) * sureness
+        image = torch.tensor([sureness, -sureness])
+        coarse = torch.nn.functional.avg_pool2d(logits, 4)
+        costs.append(float(localisation_loss(Localisation(logits, image, coarse), mask, LossWeights())))
+    assert costs[0] < costs[1] < costs[2]
+
+
+def test_dice_counts_forged_pictures_only() -> None:
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[0, :, :4] = 1.0
+    logits = (mask * 2 - 1) * 20.0
+    logits[1] = 20.0
+    assert float(dice(logits, mask)) < 0.02
+    assert float(dice(logits[1:], mask[1:])) == 0.0
+
+
+def test_calibration_recovers_a_known_temperature_and_bias() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, 20_000)
+    positive = rng.random(20_000) < 1 / (1 + np.exp(-logits / 2.0))
+    slope, bias = calibrate.platt(logits, positive)
+    assert slope == pytest.approx(0.5, abs=0.03)
+    assert bias == pytest.approx(0.0, abs=0.05)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a fit half way."""
+
+
+def interrupted(stream: Iterator[Batch], after: int) -> Iterator[Batch]:
+    """A stream that breaks off."""
+    yield from islice(stream, after)
+    raise Interrupted
+
+
+def test_a_resumed_fit_ends_with_the_same_weights_as_an_unbroken_one(settings: FitSettings, quiet: Console) -> None:
+    fit(settings, quiet)
+    unbroken = load_file(settings.out)
+    broken = replace(settings, out=settings.out.with_name("broken.safetensors"))
+    torch.manual_seed(settings.seed)
+    stream = SampleStream(
+        "difference", PhotoPool.scan(settings.photos), seed=settings.seed, size=settings.size, batch=settings.batch
+    )
+    with pytest.raises(Interrupted), Progress(console=quiet) as bar:
+        loop(broken, started(broken), interrupted(iter(stream), 3), bar)
+    fit(replace(broken, resume=True), quiet)
+    resumed = load_file(broken.out)
+    assert [name for name, value in unbroken.items() if not torch.equal(value, resumed[name])] == []
+
+
+def test_the_worker_process_makes_the_same_batches_as_this_one(pool: PhotoPool) -> None:
+    stream = SampleStream("web_iml", pool, seed=3, size=48, batch=2, first_step=5)
+    here, there = batches(stream, workers=0), batches(stream, workers=1)
+    for _ in range(2):
+        one, two = next(here), next(there)
+        assert torch.equal(one.x, two.x)
+        assert torch.equal(one.mask, two.mask)
+
+
+def test_fitted_weights_know_their_seed_code_data_and_command(settings: FitSettings, quiet: Console) -> None:
+    fit(replace(settings, steps=1, command="python -m trainer.fit difference"), quiet)
+    loaded = weights.load(settings.out)
+    assert loaded.card.seed == settings.seed
+    assert len(loaded.card.code_sha256) == len(loaded.card.data_sha256) == 64
+    assert loaded.card.command == "python -m trainer.fit difference"
+    assert loaded.version.startswith("0.1.0+")
+
+
+def test_the_recorded_command_leaves_out_where_the_weights_went() -> None:
+    settings = parsed(["web_iml", "--photos", "pictures", "--out", "/somewhere/else", "--steps", "5"])
+    assert settings.command == "python -m trainer.fit web_iml --photos pictures --steps 5"
+    assert settings.out == Path("/somewhere/else")

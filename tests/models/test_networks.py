@@ -1,0 +1,69 @@
+"""The networks: shapes, sizes, and what their fixed parts compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model_archive.networks import registry
+from model_archive.networks.inputs import BlockDct, Residuals
+from model_archive.preprocess import CHANNELS
+
+
+@pytest.mark.parametrize(("name", "limit"), [("difference", 1_500_000), ("web_iml", 2_000_000)])
+def test_a_network_stays_below_its_limit_of_parameters(name: str, limit: int) -> None:
+    assert sum(p.numel() for p in registry.build(name).parameters()) < limit
+
+
+@pytest.mark.parametrize("name", ["difference", "web_iml"])
+@pytest.mark.parametrize("size", [(16, 16), (64, 48), (32, 112)])
+def test_a_mask_has_the_size_of_its_input_and_each_picture_one_logit(name: str, size: tuple[int, int]) -> None:
+    network = registry.build(name).eval()
+    with torch.inference_mode():
+        out = network(torch.rand(2, CHANNELS[name], *size))
+    assert out.mask.shape == (2, 1, *size)
+    assert out.image.shape == (2,)
+    assert out.mask.dtype == out.image.dtype == out.coarse.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["difference", "web_iml"])
+def test_the_image_head_teaches_the_masks_nothing(name: str) -> None:
+    network = registry.build(name)
+    network(torch.rand(2, CHANNELS[name], 32, 32)).image.sum().backward()
+    taught = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert taught == {"image_head"}
+
+
+@pytest.mark.parametrize("name", ["difference", "web_iml"])
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    network = registry.build(name)
+    out = network(torch.rand(2, CHANNELS[name], 64, 64))
+    (out.mask.sum() + out.image.sum() + out.coarse.sum()).backward()
+    assert [key for key, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_an_unknown_network_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(ValueError, match="difference, web_iml"):
+        registry.build("resnet")
+
+
+def test_flat_colour_leaves_no_residual() -> None:
+    flat = torch.tensor([0.2, 0.5, 0.9])[None, :, None, None].expand(1, 3, 24, 24)
+    assert Residuals()(flat).abs().max() < 1e-3
+
+
+def test_residuals_stay_within_one() -> None:
+    assert Residuals()(torch.randint(0, 2, (1, 3, 32, 32)).float()).abs().max() <= 1.0
+
+
+def test_the_block_dct_of_a_flat_block_has_only_its_first_coefficient() -> None:
+    magnitudes = BlockDct()(torch.full((1, 3, 16, 16), 0.8))
+    assert magnitudes[:, 0].min() > 1.0
+    assert magnitudes[:, 1:].max() < 1e-3
+
+
+def test_the_block_dct_keeps_the_energy_of_a_block() -> None:
+    grey = torch.rand(1, 1, 8, 8)
+    magnitudes = BlockDct()(grey.expand(1, 3, 8, 8))
+    coefficients = torch.expm1(magnitudes * 4.0)
+    assert torch.isclose((coefficients**2).sum(), ((grey * 255 - 127.5) ** 2).sum(), rtol=1e-3)

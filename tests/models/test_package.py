@@ -1,0 +1,96 @@
+"""Archives: the same bytes every time, complete, and checked before they serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from model_archive import package
+from model_archive.check import check, main
+from services.core.errors import Broken
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("store")
+    return {name: package.build(name, folder) for name in package.ARCHIVES}
+
+
+@pytest.mark.parametrize("name", sorted(package.ARCHIVES))
+def test_the_same_input_gives_the_same_bytes(name: str, archives: dict[str, Path], tmp_path: Path) -> None:
+    again = package.build(name, tmp_path)
+    assert package.sha256(again) == package.sha256(archives[name])
+
+
+def test_times_and_rights_of_the_files_do_not_change_the_archive(archives: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "difference.safetensors"
+    copy.write_bytes(package.weights.default_path("difference").read_bytes())
+    copy.chmod(0o600)
+    os.utime(copy, (1, 1))
+    again = package.build("constrained", tmp_path / "store", weights_path=copy)
+    assert package.sha256(again) == package.sha256(archives["constrained"])
+
+
+def test_another_version_gives_another_archive(archives: dict[str, Path], tmp_path: Path) -> None:
+    other = package.build("constrained", tmp_path, "9.9.9")
+    assert package.sha256(other) != package.sha256(archives["constrained"])
+
+
+@pytest.mark.parametrize("name", sorted(package.ARCHIVES))
+def test_an_archive_holds_what_torchserve_looks_for(name: str, archives: dict[str, Path]) -> None:
+    with zipfile.ZipFile(archives[name]) as packed:
+        names = packed.namelist()
+        manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+    assert names == sorted(names)
+    assert manifest["model"]["modelName"] == name
+    assert manifest["model"]["handler"] in names
+    assert manifest["model"]["serializedFile"] in names
+
+
+def test_an_archive_holds_no_code_that_the_handler_does_not_import(archives: dict[str, Path]) -> None:
+    with zipfile.ZipFile(archives["unconstrained"]) as packed:
+        names = packed.namelist()
+    assert "services/core/learn/qes.py" in names
+    assert "model_archive/__init__.py" in names
+    assert not [name for name in names if name.startswith(("trainer/", "services/stream/", "services/clients/"))]
+
+
+@pytest.mark.parametrize("name", sorted(package.ARCHIVES))
+def test_an_archive_alone_gives_the_golden_mask(name: str, archives: dict[str, Path]) -> None:
+    checked = check(archives[name])
+    assert checked.good
+    assert checked.facts["model"] == name
+
+
+def test_an_archive_with_other_code_is_noticed(archives: dict[str, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "unconstrained.mar"
+    with zipfile.ZipFile(archives["unconstrained"]) as packed, zipfile.ZipFile(broken, "w") as target:
+        for name in packed.namelist():
+            code = packed.read(name)
+            target.writestr(name, b"raise SystemExit('tampered')" if name == "unconstrained.py" else code)
+    with pytest.raises(Broken, match="tampered"):
+        check(broken)
+
+
+def test_the_command_prints_each_archives_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert package.main(["--out", str(tmp_path), "--model", "unconstrained"]) == 0
+    assert package.sha256(tmp_path / "unconstrained.mar") in capsys.readouterr().out
+    assert main([str(tmp_path / "unconstrained.mar")]) == 0
+    assert capsys.readouterr().out.startswith("good")
+
+
+def test_weights_that_do_not_load_never_become_an_archive(tmp_path: Path) -> None:
+    damaged = tmp_path / "difference.safetensors"
+    damaged.write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(Broken, match="no usable weights"):
+        package.build("constrained", tmp_path / "store", weights_path=damaged)
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_unknown_model_is_refused_with_the_names_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="constrained, unconstrained"):
+        package.build("embedder", tmp_path)

@@ -1,0 +1,60 @@
+"""From pixels to network inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model_archive import preprocess
+from services.core import alignment
+from tests.models.conftest import textured
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return textured(np.random.default_rng(5), 128)
+
+
+def test_a_gain_and_an_offset_between_the_sides_are_taken_back(picture: np.ndarray) -> None:
+    upload = np.clip(picture * np.array([0.8, 0.9, 1.1]) + 7.0, 0, 255).astype(np.uint8)
+    matched = preprocess.photometric(picture, upload, np.ones((128, 128), bool))
+    assert np.abs(matched - upload).mean() < 1.0
+
+
+def test_an_edited_region_does_not_pull_the_colours(picture: np.ndarray) -> None:
+    upload = picture.copy()
+    upload[:40, :60] = 255
+    matched = preprocess.photometric(picture, upload, np.ones((128, 128), bool))
+    assert np.abs(matched[50:] - picture[50:]).mean() < 0.5
+
+
+def test_nothing_differs_where_the_original_has_no_pixels(picture: np.ndarray) -> None:
+    valid = np.ones((128, 128), bool)
+    valid[:30] = False
+    x = preprocess.pair_input(picture, 255 - picture, valid)
+    assert x.shape == (9, 128, 128)
+    assert not x[6:, :30].any()
+    assert x[6:, 30:].any()
+
+
+def test_a_side_without_any_common_pixels_gives_no_difference(picture: np.ndarray) -> None:
+    x = preprocess.pair_input(picture, 255 - picture, np.zeros((128, 128), bool))
+    assert not x[6:].any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (1, 1)])
+def test_padding_adds_right_and_below_up_to_the_granule(height: int, width: int) -> None:
+    x = np.random.default_rng(0).random((3, height, width), dtype=np.float32)
+    padded = preprocess.padded(x, 16)
+    assert padded.shape[1] % 16 == 0
+    assert padded.shape[2] % 16 == 0
+    np.testing.assert_array_equal(padded[:, :height, :width], x)
+
+
+def test_a_homography_between_reduced_pictures_lays_pixels_where_the_full_one_does(picture: np.ndarray) -> None:
+    shift = np.array([[1.0, 0.0, 12.0], [0.0, 1.0, -8.0], [0.0, 0.0, 1.0]])
+    half = picture.reshape(64, 2, 64, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
+    sizes = ((128, 128), (64, 64))
+    matrix = preprocess.rescaled(shift, original=sizes, upload=sizes)
+    np.testing.assert_allclose(matrix, [[1, 0, 6], [0, 1, -4], [0, 0, 1]], atol=1e-12)
+    np.testing.assert_array_equal(alignment.warp(half, matrix, (64, 64))[:60, 6:], half[4:, :58])

@@ -1,0 +1,135 @@
+"""Generated forgeries: deterministic, with exact masks, and twins that differ by the forgery alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.synthesis import __main__ as contact
+from trainer.synthesis import disturbances, edits, samples, shapes
+from trainer.synthesis.photos import PhotoPool, Scene, held_out
+
+SIZE = 96
+
+
+def test_the_same_seed_and_index_give_the_same_sample(pool: PhotoPool) -> None:
+    for index in range(4):
+        first, second = samples.single(pool, 7, index, SIZE), samples.single(pool, 7, index, SIZE)
+        np.testing.assert_array_equal(first.picture, second.picture)
+        np.testing.assert_array_equal(first.mask, second.mask)
+        one, two = samples.pair(pool, 7, index, SIZE), samples.pair(pool, 7, index, SIZE)
+        np.testing.assert_array_equal(one.forged, two.forged)
+        np.testing.assert_array_equal(one.original, two.original)
+
+
+def test_another_seed_gives_another_sample(pool: PhotoPool) -> None:
+    first, second = samples.single(pool, 7, 0, SIZE), samples.single(pool, 8, 0, SIZE)
+    assert not np.array_equal(first.picture, second.picture)
+
+
+def test_a_twin_is_authentic_and_its_sibling_is_forged(pool: PhotoPool) -> None:
+    for index in range(0, 12, 2):
+        forged, twin = samples.single(pool, 3, index, SIZE), samples.single(pool, 3, index + 1, SIZE)
+        assert forged.mask.any()
+        assert not twin.mask.any()
+        assert twin.kind == "authentic"
+
+
+def test_a_twin_went_through_the_same_save_as_its_sibling(pool: PhotoPool) -> None:
+    """Blocks of the final JPEG that lie far from the forgery must come out alike."""
+    alike = []
+    for index in range(0, 24, 2):
+        forged, twin = samples.single(pool, 11, index, SIZE), samples.single(pool, 11, index + 1, SIZE)
+        difference = np.abs(forged.picture.astype(int) - twin.picture.astype(int)).max(axis=2)
+        alike.append(np.median(difference[~forged.mask]) <= 1)
+    assert np.mean(alike) > 0.9
+
+
+def test_some_pairs_are_not_forged(pool: PhotoPool) -> None:
+    kinds = [samples.pair(pool, 5, index, SIZE).kind for index in range(40)]
+    assert 2 <= kinds.count("authentic") <= 30
+
+
+def test_a_pairs_mask_lies_where_the_original_has_pixels(pool: PhotoPool) -> None:
+    for index in range(20):
+        sample = samples.pair(pool, 6, index, SIZE)
+        assert not (sample.mask & ~sample.valid).any()
+
+
+@pytest.mark.parametrize("edit", [edit for edit, _ in edits.EDITS], ids=lambda edit: edit.__name__)
+def test_an_edit_changes_the_picture_inside_its_mask_and_hardly_outside(edit: object, pool: PhotoPool) -> None:
+    changed_inside, changed_outside = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        host, donor = pool.scene(rng, SIZE), pool.scene(rng, SIZE)
+        result = edit(rng, host, donor)  # type: ignore[operator]
+        if not edits.SMALLEST_SHARE < result.mask.mean() < 0.6:
+            continue
+        change = np.abs(result.picture.astype(int) - host.picture.astype(int)).max(axis=2)
+        changed_inside.append(change[result.mask].mean())
+        changed_outside.append(change[~result.mask].mean())
+        assert result.picture.dtype == np.uint8
+        assert result.picture.shape == host.picture.shape
+    assert np.mean(changed_inside) > 4 * np.mean(changed_outside)
+
+
+def test_the_shares_of_the_edits_sum_to_one() -> None:
+    assert sum(share for _, share in edits.EDITS) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
+def test_a_shape_covers_about_the_share_that_was_asked_for(share: float) -> None:
+    covered = [shapes.shape(np.random.default_rng(seed), 128, share=share).mean() for seed in range(40)]
+    assert 0.4 * share < np.median(covered) < 2.0 * share
+
+
+def test_a_thing_is_one_connected_region_of_its_label() -> None:
+    labels = np.zeros((64, 64), np.int32)
+    labels[5:20, 5:20] = 3
+    labels[40:44, 40:44] = 3
+    found = shapes.thing(np.random.default_rng(0), labels)
+    assert found is not None
+    assert found.sum() == 15 * 15
+
+
+def test_a_picture_without_things_falls_back_to_a_shape() -> None:
+    scene = Scene(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.int32))
+    assert shapes.region(np.random.default_rng(0), scene).any()
+
+
+def test_a_neutral_disturbance_changes_nothing(pool: PhotoPool) -> None:
+    picture = pool.scene(np.random.default_rng(0), SIZE).picture
+    np.testing.assert_array_equal(disturbances.Disturbance().apply(picture), picture)
+
+
+def test_a_disturbance_keeps_the_size_and_is_repeatable(pool: PhotoPool) -> None:
+    picture = pool.scene(np.random.default_rng(0), SIZE).picture
+    for seed in range(20):
+        disturbance = disturbances.side(np.random.default_rng(seed))
+        once = disturbance.apply(picture)
+        assert once.shape == picture.shape
+        np.testing.assert_array_equal(once, disturbance.apply(picture))
+
+
+def test_fitting_and_calibration_share_no_photograph(photo_folder: Path, tmp_path: Path) -> None:
+    names = [f"picture{i}" for i in range(400)]
+    kept = [name for name in names if held_out(name)]
+    assert 10 < len(kept) < 60
+    everything = PhotoPool.scan([photo_folder / "photos"], split="all")
+    fitted = PhotoPool.scan([photo_folder / "photos"], split="fit")
+    assert {p.path.stem for p in fitted.photos} == {p.path.stem for p in everything.photos if not held_out(p.path.stem)}
+
+
+def test_a_folder_without_photographs_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--photos"):
+        PhotoPool.scan([tmp_path])
+
+
+def test_the_contact_sheet_is_written(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "sheet.png"
+    arguments = ["--photos", str(photo_folder / "photos"), "--sheet", str(target), "--rows", "1", "--size", "64"]
+    assert contact.main(arguments) == 0
+    assert target.stat().st_size > 1000
+    assert "4 samples of 12 photographs" in capsys.readouterr().out

@@ -1,0 +1,53 @@
+"""What a fit makes small. Pure functions of logits and targets, all float32.
+
+Pixels: binary cross-entropy, its hardest part once more (online hard example mining; Shrivastava et al., CVPR 2016),
+and Dice on pictures that hold a forgery (Milletari et al., 3DV 2016). The auxiliary mask counts half, as in
+arXiv 2508.20987.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from model_archive.networks.blocks import Localisation
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Shares of the parts. `hard_share` is the share of all pixels that counts as hard."""
+
+    pixels: float = 1.0
+    hard: float = 1.0
+    dice: float = 0.5
+    auxiliary: float = 0.5
+    image: float = 0.2
+    hard_share: float = 0.12
+
+
+def localisation_loss(out: Localisation, mask: Tensor, weights: LossWeights) -> Tensor:
+    """The loss of a batch; `mask` [B,1,H,W] float32 0 or 1. A picture is forged where its mask has any pixel."""
+    small = functional.adaptive_avg_pool2d(mask, (out.coarse.shape[-2], out.coarse.shape[-1]))
+    forged = (mask.flatten(1).amax(1) > 0).float()
+    image = functional.binary_cross_entropy_with_logits(out.image.float(), forged)
+    first = functional.binary_cross_entropy_with_logits(out.coarse, small)
+    return mask_loss(out.mask, mask, weights) + weights.auxiliary * first + weights.image * image
+
+
+def mask_loss(logits: Tensor, mask: Tensor, weights: LossWeights) -> Tensor:
+    """Cross-entropy over all pixels, over the hardest ones, and Dice; [B,1,H,W] each."""
+    each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    hardest = each.flatten().topk(max(1, int(each.numel() * weights.hard_share))).values.mean()
+    return weights.pixels * each.mean() + weights.hard * 0.25 * hardest + weights.dice * dice(logits, mask)
+
+
+def dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - Dice coefficient, averaged over the pictures with a forgery; 0 where there are none."""
+    chance, target = torch.sigmoid(logits).flatten(1), mask.flatten(1)
+    forged = target.amax(1) > 0
+    both = (chance * target).sum(1)
+    loss = 1.0 - (2.0 * both + 1.0) / (chance.sum(1) + target.sum(1) + 1.0)
+    return (loss * forged).sum() / forged.sum().clamp(min=1)

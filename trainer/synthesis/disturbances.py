@@ -1,0 +1,131 @@
+"""What happens to a picture between a camera, an editor and a platform, without anybody forging anything.
+
+In: a picture [H,W,3] uint8. Out: a picture of the same size. All randomness is drawn beforehand into a frozen value, so
+that a forgery and its authentic twin go through exactly the same steps, and the file format cannot become a shortcut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """Steps in the order in which they are applied. Neutral values do nothing.
+
+    `resize` scales there and back (1 = not at all); `sigma` is a Gaussian blur in pixels; `gain`, `offset` (0..255)
+    and `gamma` change each channel; `noise` is the standard deviation in grey levels; `jpeg` lists qualities of
+    consecutive saves and `chroma` whether the last keeps full colour resolution.
+    """
+
+    resize: float = 1.0
+    sigma: float = 0.0
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: float = 0.0
+    gamma: float = 1.0
+    noise: float = 0.0
+    noise_seed: int = 0
+    jpeg: tuple[int, ...] = ()
+    chroma: bool = False
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """The disturbed picture, same shape, uint8. Deterministic."""
+        picture = _there_and_back(picture, self.resize)
+        if self.sigma > 0:
+            picture = cv2.GaussianBlur(picture, (0, 0), self.sigma)
+        picture = self._recoloured(picture)
+        if self.noise > 0:
+            picture = noisy(picture, self.noise, self.noise_seed)
+        for quality in self.jpeg:
+            picture = jpeg(picture, quality, full_chroma=self.chroma)
+        return picture
+
+    def _recoloured(self, picture: np.ndarray) -> np.ndarray:
+        if self.gain == (1.0, 1.0, 1.0) and self.offset == 0.0 and self.gamma == 1.0:
+            return picture
+        levels = np.arange(256, dtype=np.float32) / 255.0
+        curves = [255.0 * gain * levels**self.gamma + self.offset for gain in self.gain]
+        table = np.clip(np.round(np.stack(curves, axis=1)), 0, 255).astype(np.uint8)
+        return np.asarray(cv2.LUT(picture, table[None]))
+
+
+def camera(rng: np.random.Generator) -> Disturbance:
+    """The history of a photograph before anybody edits it: sensor noise, one save as JPEG or none."""
+    return Disturbance(
+        sigma=float(rng.uniform(0.4, 1.5)) if rng.random() < 0.25 else 0.0,
+        noise=float(np.exp(rng.uniform(np.log(0.7), np.log(8.0)))) if rng.random() < 0.6 else 0.0,
+        noise_seed=int(rng.integers(2**31)),
+        jpeg=(int(rng.integers(60, 100)),) if rng.random() < 0.75 else (),
+        chroma=bool(rng.random() < 0.3),
+    )
+
+
+def saved(rng: np.random.Generator) -> Disturbance:
+    """How an edited picture reaches us: mostly as JPEG, sometimes resized or saved twice.
+
+    Three in ten are not recompressed at all: a small network from random weights first has to meet traces that
+    survived before it can learn those that nearly did not.
+    """
+    return Disturbance(
+        resize=float(np.exp(rng.uniform(np.log(0.6), np.log(1.6)))) if rng.random() < 0.08 else 1.0,
+        sigma=float(rng.uniform(0.3, 0.8)) if rng.random() < 0.05 else 0.0,
+        gamma=float(np.exp(rng.normal(0, 0.1))) if rng.random() < 0.15 else 1.0,
+        noise=float(rng.uniform(0.3, 2.0)) if rng.random() < 0.08 else 0.0,
+        noise_seed=int(rng.integers(2**31)),
+        jpeg=_qualities(rng, none=0.3, lowest=60),
+        chroma=bool(rng.random() < 0.35),
+    )
+
+
+def side(rng: np.random.Generator) -> Disturbance:
+    """What one side of a pair went through on its own way: resampling, recompression, global colour."""
+    coloured = rng.random() < 0.35
+    gains = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.08)) if coloured else np.ones(3)
+    return Disturbance(
+        resize=float(np.exp(rng.uniform(np.log(0.45), np.log(1.6)))) if rng.random() < 0.5 else 1.0,
+        sigma=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.15 else 0.0,
+        gain=(float(gains[0]), float(gains[1]), float(gains[2])),
+        offset=float(rng.normal(0, 6)) if coloured else 0.0,
+        gamma=float(np.exp(rng.normal(0, 0.1))) if rng.random() < 0.2 else 1.0,
+        noise=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.15 else 0.0,
+        noise_seed=int(rng.integers(2**31)),
+        jpeg=_qualities(rng, none=0.2, lowest=40),
+        chroma=bool(rng.random() < 0.3),
+    )
+
+
+def jpeg(picture: np.ndarray, quality: int, *, full_chroma: bool = False) -> np.ndarray:
+    """The picture after one save as JPEG (4:4:4 or 4:2:0), [H,W,3] uint8 RGB."""
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_chroma else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
+    return cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+
+
+def noisy(picture: np.ndarray, deviation: float, seed: int) -> np.ndarray:
+    """Signal-dependent sensor noise: `deviation` grey levels at mid grey, less in the shadows."""
+    rng = np.random.default_rng(seed)
+    grain = rng.standard_normal(picture.shape, dtype=np.float32)
+    strength = deviation * (0.5 + picture.astype(np.float32) / 255.0)
+    return np.asarray(np.clip(np.round(picture + grain * strength), 0, 255), np.uint8)
+
+
+def _qualities(rng: np.random.Generator, *, none: float, lowest: int) -> tuple[int, ...]:
+    if rng.random() < none:
+        return ()
+    count = 2 if rng.random() < 0.2 else 1
+    return tuple(int(q) for q in rng.integers(lowest, 100, count))
+
+
+def _there_and_back(picture: np.ndarray, factor: float) -> np.ndarray:
+    if factor == 1.0:
+        return picture
+    height, width = picture.shape[:2]
+    there = (max(8, round(width * factor)), max(8, round(height * factor)))
+    first, second = (cv2.INTER_AREA, cv2.INTER_CUBIC) if factor < 1 else (cv2.INTER_CUBIC, cv2.INTER_AREA)
+    return cv2.resize(cv2.resize(picture, there, interpolation=first), (width, height), interpolation=second)

@@ -1,0 +1,130 @@
+"""Photographs and the outlines of things in them: the raw material of every generated forgery.
+
+In: folders of photographs, and folders of label maps (one PNG per photograph, same stem, one value a region).
+Out: `PhotoPool`, which cuts a random `Scene` of a wanted size out of a random photograph. The pool is split by a hash
+of the file's stem, so that calibration never sees a photograph that the weights were fitted on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+HELD_OUT_SHARE = 0.08
+Split = Literal["fit", "held_out", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A cut-out of one photograph. `picture` [S,S,3] uint8 sRGB; `labels` [S,S] int32 regions, or None if not known."""
+
+    picture: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photograph on disk, with its label map where there is one. `pixels` is its size, for weighted choice."""
+
+    path: Path
+    labels: Path | None
+    pixels: int
+
+
+class PhotoPool:
+    """Random scenes from photographs. Choice is weighted by pixels, so that large photographs are used as often as
+    they have places to cut from."""
+
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        if len(photos) < 2:
+            raise ValueError(
+                f"a pool needs two photographs at least, found {len(photos)}: give another --photos folder"
+            )
+        self.photos = tuple(photos)
+        self._labelled = tuple(photo for photo in photos if photo.labels is not None)
+
+    @classmethod
+    def scan(cls, folders: Sequence[Path], outlines: Sequence[Path] = (), *, split: Split = "fit") -> PhotoPool:
+        """The photographs of one split under `folders`, in a stable order. Label maps are matched by stem."""
+        labels = {path.stem: path for folder in outlines for path in sorted(folder.rglob("*.png"))}
+        paths = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        chosen = [p for p in paths if split == "all" or held_out(p.stem) == (split == "held_out")]
+        return cls([Photo(p, labels.get(p.stem), _pixels(p)) for p in chosen])
+
+    def digest(self) -> str:
+        """SHA-256 over names and sizes of the files: says which data a set of weights came from."""
+        lines = (f"{photo.path.name} {photo.path.stat().st_size}\n" for photo in self.photos)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def scene(self, rng: np.random.Generator, size: int, *, labelled: bool = False) -> Scene:
+        """A square cut-out of `size` pixels, scaled at random, flipped at random; enlarged where the photo is small.
+
+        `labelled` asks for a photograph whose things are outlined, where the pool has any.
+        """
+        photo = _weighted(rng, self._labelled if labelled and self._labelled else self.photos)
+        picture = read_rgb(photo.path)
+        labels = None if photo.labels is None else _read_labels(photo.labels, picture.shape[:2])
+        smallest = size / min(picture.shape[:2])
+        scale = max(smallest, float(rng.uniform(0.5, 1.25)))
+        if abs(scale - 1.0) > 0.02 or smallest > 1.0:
+            picture, labels = _resized(picture, labels, scale, size)
+        top = int(rng.integers(0, picture.shape[0] - size + 1))
+        left = int(rng.integers(0, picture.shape[1] - size + 1))
+        window = (slice(top, top + size), slice(left, left + size))
+        step = -1 if rng.random() < 0.5 else 1
+        cut = None if labels is None else np.ascontiguousarray(labels[window][:, ::step])
+        return Scene(np.ascontiguousarray(picture[window][:, ::step]), cut)
+
+
+def held_out(stem: str) -> bool:
+    """Whether a photograph is kept for calibration: a pure function of its file's stem."""
+    value = int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big")
+    return value / 2**64 < HELD_OUT_SHARE
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """The picture in a file, [H,W,3] uint8 sRGB. Raises ValueError where it cannot be decoded."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} is not a picture that OpenCV can read: remove it from the folder")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _weighted(rng: np.random.Generator, photos: Sequence[Photo]) -> Photo:
+    weights = np.cumsum([photo.pixels for photo in photos], dtype=np.float64)
+    return photos[int(np.searchsorted(weights[:-1], rng.random() * weights[-1], side="right"))]
+
+
+def _read_labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if labels is None:
+        raise ValueError(f"{path} is not a label map that OpenCV can read")
+    if labels.ndim == 3:  # a palette PNG arrives as colours: one number per colour keeps regions apart
+        labels = labels[..., :3].astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
+    return cv2.resize(labels.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+
+
+def _resized(
+    picture: np.ndarray, labels: np.ndarray | None, scale: float, size: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    height, width = (max(size, round(side * scale)) for side in picture.shape[:2])
+    how = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
+    picture = cv2.resize(picture, (width, height), interpolation=how)
+    if labels is None:
+        return picture, None
+    labels = cv2.resize(labels.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+    return picture, labels.astype(np.int32)
+
+
+def _pixels(path: Path) -> int:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return int(image.width * image.height)
