@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import ast
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_archive import weights
+from model_archive import card
+from model_archive.card import sha256
+from services.core.errors import Broken
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("model_archive", "services")
+__all__ = ["ARCHIVES", "Archive", "build", "main", "sha256", "sources"]
+
 VERSION = "0.1.0"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 PROBE = "model_archive/handlers/probe.py"  # lets `check` ask an archive without a server
@@ -45,8 +48,9 @@ def build(name: str, out_dir: Path, version: str = VERSION, *, weights_path: Pat
     if name not in ARCHIVES:
         raise ValueError(f"no served model is called {name!r}; there are {', '.join(sorted(ARCHIVES))}")
     archive = ARCHIVES[name]
-    fitted = weights_path or weights.default_path(archive.network)
-    weights.load(fitted)  # a damaged file must not become an archive
+    fitted = weights_path or card.default_path(archive.network)
+    if card.read(fitted).network != archive.network:
+        raise Broken(f"{fitted} holds weights of {card.read(fitted).network}, {name} needs those of {archive.network}")
     entry = f"model_archive/handlers/{archive.handler}.py"
     code = sources(ROOT / entry) | sources(ROOT / PROBE)
     files = {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted(code)}
@@ -73,11 +77,6 @@ def sources(entry: Path) -> set[Path]:
         packages = [parent / "__init__.py" for parent in path.parents if parent != ROOT and ROOT in parent.parents]
         waiting += [*packages, *_imported(path)]
     return found
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _imported(path: Path) -> Iterator[Path]:

@@ -83,8 +83,8 @@ def main(folder: Path) -> None:
 def edits() -> list[Sample]:
     """Registered pictures, edited in place."""
     windmill, lake, sign = photo("originals/windmill"), photo("originals/lake"), photo("originals/sign")
-    mirrored = [np.ascontiguousarray(each[:, ::-1]) for each in giraffe(0.62)]
-    spliced = pasted(windmill, *mirrored, at=(0, 412))
+    head, shape = giraffe(0.62)
+    spliced = pasted(windmill, head[:, ::-1].copy(), shape[:, ::-1].copy(), at=(0, 412))  # mirrored
     copied = pasted(lake, lake, outline(lake, STONE), at=(-300, 12))
     gone = erased(lake, FLAT_STONE)
     recoloured = repainted(windmill, SAILS)
@@ -206,7 +206,8 @@ def giraffe(scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 def scaled(picture: np.ndarray, mask: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Picture and mask, smaller."""
-    return tuple(cv2.resize(each, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for each in (picture, mask))
+    small, small_mask = (cv2.resize(e, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for e in (picture, mask))
+    return np.asarray(small), np.asarray(small_mask)
 
 
 def pasted(host: np.ndarray, donor: np.ndarray, mask: np.ndarray, at: tuple[int, int]) -> np.ndarray:
@@ -215,7 +216,8 @@ def pasted(host: np.ndarray, donor: np.ndarray, mask: np.ndarray, at: tuple[int,
     size = host.shape[1], host.shape[0]
     object_ = cv2.warpAffine(donor, shift, size, flags=cv2.INTER_NEAREST)
     alpha = cv2.warpAffine(cv2.GaussianBlur(mask, (3, 3), 0), shift, size, flags=cv2.INTER_NEAREST)[..., None] / 255.0
-    return np.round(host * (1 - alpha) + object_ * alpha).astype(np.uint8)
+    blended: np.ndarray = np.round(host * (1 - alpha) + object_ * alpha).astype(np.uint8)
+    return blended
 
 
 def erased(picture: np.ndarray, points: str) -> np.ndarray:

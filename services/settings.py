@@ -78,7 +78,9 @@ class ModelSettings(Section):
 
 class IntakeSettings(Section):
     max_bytes: Annotated[int, Field(gt=0, description="Largest image file.")] = 30_000_000
-    max_pixels: Annotated[int, Field(gt=0, description="Largest picture, checked before decoding.")] = 64_000_000
+    max_pixels: Annotated[
+        int, Field(gt=0, le=89_000_000, description="Largest picture, checked before decoding.")
+    ] = 64_000_000
     inline_max_bytes: Annotated[int, Field(gt=0, description="Largest image inside an event.")] = 512_000
     decode_workers: Annotated[int, Field(ge=1, description="Processes that decode; a crash there harms nobody.")] = 1
     decode_timeout_s: Annotated[float, Field(gt=0, description="Time for one picture before it is refused.")] = 30
@@ -90,7 +92,7 @@ class IntakeSettings(Section):
         int, Field(ge=0, le=256, description="PDQ Hamming distance up to which a picture is verified as a candidate.")
     ] = 90
     max_candidates: Annotated[int, Field(ge=1, le=50, description="Candidates verified per upload.")] = 5
-    min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 15
+    min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 12
     register_uploads: Annotated[bool, Field(description="Accepted uploads become candidates for later ones.")] = True
 
 

@@ -35,6 +35,10 @@ OUTSIDE: dict[str, tuple[str, str]] = {
         "cores / workers",
         "Threads of one model worker, read by the model server's handlers.",
     ),
+    "PENTIMENTO_TORCH_WORKERS": (
+        "2",
+        "Model workers that share the cores, where the threads are not set: one per model.",
+    ),
 }
 """Variables that are read before, or outside, `Settings`: (default, description) by name."""
 

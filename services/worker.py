@@ -129,6 +129,7 @@ class Worker:
     def _stage(self, expected: type[Event], handle: Any) -> Stage[Any]:
         surroundings = Surroundings(
             group=self._group.name,
+            consumer_group=self._group.consumer_group,
             source=self._settings.source,
             sender=self._sender,
             telemetry=self._telemetry,

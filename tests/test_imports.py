@@ -19,14 +19,26 @@ TOP = ("services", "model_archive", "trainer")
 HEAVY = ("torch", "torchvision", "torchserve", "ts", "model_archive", "trainer")
 
 # Modules that belong to no layer folder, and what each may import of ours besides its own layer's.
-PLAIN = ("services.settings", "services.telemetry", "services.health")
+PLAIN = (
+    "services.settings", "services.opening", "services.telemetry", "services.tracing", "services.metrics",
+    "services.health",
+)  # fmt: skip
 
 MAY: dict[str, tuple[str, ...]] = {
     "services.core": ("services.core",),
     "services.settings": ("services.core",),
     "services.settings_docs": ("services.settings",),
-    "services.telemetry": ("services.core", "services.settings"),
-    "services.health": ("services.core", "services.telemetry"),
+    "services.opening": ("services.core", "services.clients", "services.settings"),
+    "services.metrics": (),
+    "services.tracing": ("services.core",),
+    "services.telemetry": (
+        "services.core",
+        "services.clients",
+        "services.settings",
+        "services.tracing",
+        "services.metrics",
+    ),
+    "services.health": (),
     "services.clients": ("services.core", "services.clients"),
     "services.stream": ("services.core", "services.clients", "services.stream", *PLAIN),
     "services.web.__main__": ("services",),  # wires the web process
@@ -38,6 +50,7 @@ MAY: dict[str, tuple[str, ...]] = {
         "model_archive.networks",
         "model_archive.handlers",
         "model_archive.weights",
+        "model_archive.preprocess",
         "services.core",
     ),
     "model_archive": ("model_archive", "services.core"),

@@ -111,7 +111,9 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
     """Runs a fit, writes `settings.out`, and returns the card that it was written with."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    pool, code = PhotoPool.scan(settings.photos, settings.outlines, split="fit"), code_digest()
+    pool = PhotoPool.scan(settings.photos, settings.outlines, split="fit")
+    held_out = PhotoPool.scan(settings.photos, settings.outlines, split="held_out")
+    code = code_digest()
     state = started(settings)
     if settings.resume and settings.checkpoint.exists():
         state.restore(torch.load(settings.checkpoint, weights_only=True))
@@ -133,7 +135,6 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
         fitted_on=f"{platform.machine()}, {settings.threads} thread(s), {state.elapsed_s / 60:.1f} minutes",
     )
     console.print(f"calibrating on {settings.calibration_samples} generated pictures of held-out photographs")
-    held_out = PhotoPool.scan(settings.photos, settings.outlines, split="held_out")
     card = calibrated(state.averaged, card, held_out, count=settings.calibration_samples, seed=settings.seed + 1)
     weights.save(state.averaged, card, settings.out)
     console.print(f"{settings.out}: {card}")

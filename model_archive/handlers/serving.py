@@ -6,9 +6,11 @@ content type set on the context. The model itself is `analysis.Model`, which off
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -26,6 +28,18 @@ WORKERS = "PENTIMENTO_TORCH_WORKERS"
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=SingleRequest | PairRequest)
+
+
+DESCRIBE = "describe"
+"""A request with this field alone asks which model and version answer here, and costs no inference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Who answers."""
+
+    model: str
+    version: str
 
 
 class Context(Protocol):
@@ -63,10 +77,11 @@ class Entry(Generic[R]):
         """One body per item, in order; a bad item has a status of its own and harms no other."""
         if self._model is None:
             raise RuntimeError("handle was called before initialize")
-        requests: list[R | ItemError] = [self._parsed(fields) for fields in data]
-        good = [request for request in requests if not isinstance(request, ItemError)]
-        answers = iter(self._model.analyse(good))
-        outcomes = [request if isinstance(request, ItemError) else next(answers) for request in requests]
+        described = Description(self._model.name, self._model.version)
+        requests = [described if set(fields) == {DESCRIBE} else self._parsed(fields) for fields in data]
+        asked = [request for request in requests if not isinstance(request, ItemError | Description)]
+        answers = iter(self._model.analyse(asked))
+        outcomes = [request if isinstance(request, ItemError | Description) else next(answers) for request in requests]
         return [_sent(outcome, index, context) for index, outcome in enumerate(outcomes)]
 
     def _parsed(self, fields: Mapping[str, Any]) -> R | ItemError:
@@ -83,7 +98,10 @@ def thread_count(environment: Mapping[str, str], cores: int) -> int:
     return max(1, cores // max(1, int(environment.get(WORKERS, "2"))))
 
 
-def _sent(outcome: Analysis | ItemError, index: int, context: Context) -> bytes:
+def _sent(outcome: Analysis | ItemError | Description, index: int, context: Context) -> bytes:
+    if isinstance(outcome, Description):
+        context.set_response_content_type(index, "application/json")
+        return json.dumps({"model": outcome.model, "version": outcome.version}).encode()
     if isinstance(outcome, ItemError):
         if outcome.kind == "broken":
             log.error("item %d of the batch broke: %s", index, outcome.message)

@@ -20,7 +20,8 @@ from services.clients.events import EventReader, EventSender
 from services.clients.objects import Objects
 from services.core.envelope import Message, encode
 from services.core.events import Event, ImageReference, InlineImage, ObjectImage
-from services.opening import kafka_connection
+from services.core.intake.keys import incoming_key
+from services.opening import kafka_connection, open_objects
 from services.settings import Settings
 
 CONNECTIONS = 2  # to PostgreSQL: a command asks one thing at a time
@@ -61,16 +62,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
     return path.read_bytes()
 
 
-def incoming_key(digest: str) -> str:
-    """Where an image waits for the guard. `images/` is for those that passed it."""
-    return f"incoming/sha256/{digest[:2]}/{digest}"
-
-
 @asynccontextmanager
 async def opened_door(settings: Settings, *, inline: bool = False) -> AsyncIterator[Door]:
     """The object store and a connected event sender. Raises Unavailable."""
-    from services.opening import open_objects
-
     objects = open_objects(settings.objects)
     try:
         async with opened_sender(settings) as sender:

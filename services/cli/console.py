@@ -7,6 +7,7 @@ they can be piped. Exit status: 0 done, 1 work failed, 2 wrong use.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from services.core.errors import PentimentoError
@@ -25,6 +27,8 @@ from services.core.policy import Policy
 from services.settings import Settings, load_settings
 
 EXIT_FAILED = 1
+PIPE_WIDTH = 160  # characters of a line where nobody's terminal says how many
+CELL_WIDTH, LAST_WIDTH = 36, 24
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Data folder of the embedded stack, for its addresses.")
@@ -96,15 +100,20 @@ def write_lines(objects: Iterable[Any]) -> None:
         sys.stdout.flush()
 
 
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table to stdout. Cells are plain text; the last column takes what is left of the line."""
-    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        last = number == len(columns) - 1
-        table.add_column(column, overflow="fold", ratio=1 if last else None, no_wrap=False)
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table to stdout. Cells are plain text; the last column takes what is left of the line and breaks its text."""
+    table = Table(header_style="bold", pad_edge=False, show_lines=False)
+    for column in columns[:-1]:
+        table.add_column(column, overflow="fold", max_width=CELL_WIDTH)
+    table.add_column(columns[-1], min_width=LAST_WIDTH, ratio=1)
     for row in rows:
-        table.add_row(*(cell if cell in _COLOURED else escape(cell) for cell in (_coloured(cell) for cell in row)))
-    Console().print(table)
+        table.add_row(*(Text(cell, style=_DECISION_COLOURS.get(cell, "")) for cell in row))
+    Console(width=_width()).print(table)
+
+
+def _width() -> int | None:
+    """The terminal's, or what COLUMNS says; a file or a pipe gets lines long enough for every column."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
 
 
 def progress(*, hidden: bool = False) -> Progress:
@@ -123,11 +132,6 @@ def progress(*, hidden: bool = False) -> Progress:
 
 
 _DECISION_COLOURS = {"manipulated": "red", "inconclusive": "yellow", "no_evidence": "green", "rejected": "magenta"}
-_COLOURED = {f"[{colour}]{decision}[/]" for decision, colour in _DECISION_COLOURS.items()}
-
-
-def _coloured(cell: str) -> str:
-    return f"[{_DECISION_COLOURS[cell]}]{cell}[/]" if cell in _DECISION_COLOURS else cell
 
 
 def _faults(error: ValidationError, prefix: str = "") -> str:

@@ -24,7 +24,6 @@ from services.cli.console import fail, note, progress, settings_of, wrong_use
 from services.cli.demo_report import Result, Truth, read_truths, write_report
 from services.cli.originals import not_findable_within, register_all
 from services.cli.sources import FileSource, Source, files
-from services.cli.stack_status import say_changes
 from services.cli.uploading import upload_all, verdicts_of
 from services.clients.cases import Verdicts
 from services.clients.events import EventReader
@@ -33,6 +32,7 @@ from services.core.envelope import decode
 from services.core.errors import Unavailable
 from services.core.events import ImageUploaded, VerdictReached
 from services.local.options import StackOptions, external_addresses
+from services.local.state import Phase, StackState
 from services.opening import kafka_connection
 from services.settings import Settings
 
@@ -67,10 +67,10 @@ def demo(
         raise wrong_use(f"{folder} has no folder uploads/: the samples lie in the source checkout; see --samples")
     truths = read_truths(folder)
     home = data or default_cache() / "demo"
-    shown: dict[str, str] = {}
+    up: set[str] = set()
     began = time.monotonic()
     note("starting Kafka, PostgreSQL, TorchServe, the workers and the web process")
-    with running_stack(home, _options(home), on_change=lambda state: say_changes(state, shown)):
+    with running_stack(home, _options(home), on_change=lambda state: _say(state, up)):
         note(f"everything serves after {time.monotonic() - began:.0f} s")
         results = asyncio.run(_judged(settings_of(home), folder, truths))
         words = write_report(out, results, folder, as_json=as_json)
@@ -134,6 +134,18 @@ async def _delivered(settings: Settings, events: Sequence[ImageUploaded]) -> dic
             if key in found and message.value is not None:
                 found[key][message.value] = decode(message, VerdictReached)
     return {upload_id: list(verdicts.values()) for upload_id, verdicts in found.items()}
+
+
+def _say(state: StackState, up: set[str]) -> None:
+    """A line for each component when it begins to serve, or when something is wrong with it."""
+    for component in state.components:
+        if component.phase in (Phase.RUNNING, Phase.EXTERNAL):
+            if component.name not in up:
+                up.add(component.name)
+                note(f"  {component.name} serves")
+        elif component.phase in (Phase.RESTARTING, Phase.FAILED):
+            up.discard(component.name)
+            note(f"  {component.name} {component.phase.value}: {component.detail}")
 
 
 def _options(home: Path) -> StackOptions:

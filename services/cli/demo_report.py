@@ -95,12 +95,14 @@ def write_report(out: Path, results: Sequence[Result], samples: Path, *, as_json
     objects = [_as_json(result) for result in results]
     (out / "verdicts.json").write_text(json.dumps(objects, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for result in results:
+        picture = out / f"{result.file.stem}.png"
+        picture.unlink(missing_ok=True)  # of an earlier run
         if page := _page(result, by_content):
-            (out / f"{result.file.stem}.png").write_bytes(page)
+            picture.write_bytes(page)
     if as_json:
         write_lines(objects)
     else:
-        write_table((*COLUMNS[:-1], "as expected", COLUMNS[-1]), (_cells(result) for result in results))
+        write_table((*COLUMNS[:-1], "right", COLUMNS[-1]), (_cells(result) for result in results))
     return _words(results)
 
 
@@ -142,7 +144,8 @@ def _page(result: Result, by_content: Mapping[str, Path]) -> bytes | None:
         return None
     panels = [Panel("upload", upload)]
     if verdict.mask is not None:
-        panels.append(Panel("flagged", marked(upload, from_rle(verdict.mask.rle))))
+        binary = from_rle(verdict.mask.rle)
+        panels.append(Panel("flagged" if binary.any() else "nothing flagged", marked(upload, binary)))
     if verdict.candidate is not None and verdict.candidate.sha256 in by_content:
         whose = "original" if verdict.candidate.trusted else "earlier upload"
         panels.append(Panel(whose, open_image(by_content[verdict.candidate.sha256].read_bytes()).rgb))

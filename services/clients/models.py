@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from services.clients.calling import Answer, Bearer, Caller, KeyRefused, Limits, Watch
 from services.clients.localisation import Localisation, read_localisation, read_refusal
 from services.clients.versions import Versions
-from services.core.errors import Broken, Unavailable
+from services.core.errors import Broken, Rejected, Unavailable
 from services.core.events import ModelVersion
 
 __all__ = ["Limits", "Localisation", "Models", "TorchServeModels", "Watch"]
@@ -140,11 +140,12 @@ def _read_localisation(answer: Answer, model: str) -> Localisation:
 
 
 def _read_version(answer: Answer, model: str) -> ModelVersion:
-    if answer.status != 200:
-        _fail(answer, model)
     try:
+        if answer.status != 200:
+            _fail(answer, model)
         said = _Description.model_validate_json(answer.body)
-    except ValidationError as error:
+    except (Rejected, ValidationError) as error:
+        # Rejected would blame an image, and there is none: the handler is of a release that does not know the question.
         raise Broken(
             f"model {model}: does not say its version when asked to describe itself: {answer.start}"
         ) from error

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from services.core.errors import Broken, Unavailable
 from services.local import leash
@@ -206,11 +207,18 @@ def leashed(command: Sequence[str], user: str | None = None) -> list[str]:
 
 
 def run_leashed(
-    name: str, command: Sequence[str], timeout_s: float, *, user: str | None = None, cwd: Path | None = None
+    name: str,
+    command: Sequence[str],
+    timeout_s: float,
+    *,
+    user: str | None = None,
+    cwd: Path | None = None,
+    stdin: IO[bytes] | None = None,
 ) -> None:
     """Run a preparing command to its end. Raises Unavailable for `name`, with the end of its output, when it fails."""
+    given = stdin or subprocess.DEVNULL
     try:
-        subprocess.run(leashed(command, user), check=True, capture_output=True, timeout=timeout_s, cwd=cwd)
+        subprocess.run(leashed(command, user), check=True, capture_output=True, timeout=timeout_s, cwd=cwd, stdin=given)
     except subprocess.CalledProcessError as error:
         lines = (error.stdout + error.stderr).decode(errors="replace").splitlines()[-QUOTED_LINES:]
         text = f"{' '.join(command[:3])} failed with status {error.returncode} while {name} was prepared"

@@ -28,7 +28,7 @@ from services.local.jars import cached_folder, default_cache, kafka_jars
 from services.local.ports import is_free
 from services.local.state import Phase, StackState, last_state, read_state
 from services.local.topics import existing_topics
-from services.opening import kafka_connection
+from services.opening import kafka_connection, open_objects
 from services.settings import Settings, load_settings
 
 Outcome = Literal["ok", "warn", "fail"]
@@ -243,8 +243,6 @@ def _models(settings: Settings) -> Finding:
 
 
 def _objects(settings: Settings) -> Finding:
-    from services.opening import open_objects
-
     objects = open_objects(settings.objects)
     try:
         asyncio.run(objects.exists("doctor/probe"))

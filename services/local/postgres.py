@@ -126,15 +126,17 @@ class Postgres(Component):
         """Make the cluster in a workshop beside its place, and move it there when it is whole."""
         workshop = self.data_dir / "workshop"
         shutil.rmtree(workshop, ignore_errors=True)
-        workshop.mkdir(mode=0o700)
-        write_private(workshop / "password", self._password(SUPERUSER))
+        cluster, password = workshop / "cluster", workshop / "password"
+        cluster.mkdir(mode=0o700, parents=True)
+        write_private(password, self._password(SUPERUSER))
         if self._user is not None:
-            for path in (workshop, workshop / "password"):
+            for path in (cluster, password):
                 os.chown(path, self._user.pw_uid, self._user.pw_gid)
         options = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={SUPERUSER}")
-        command = (str(programs / "initdb"), *options, f"--pwfile={HERE}/password", "-D", f"{HERE}/cluster")
-        run_leashed(self.name, command, INIT_TIMEOUT_S, user=self._runs_as, cwd=workshop)
-        (workshop / "cluster").rename(self._cluster)
+        command = (str(programs / "initdb"), "-D", HERE, *options, "--pwfile=/dev/stdin")
+        with password.open("rb") as stdin:
+            run_leashed(self.name, command, INIT_TIMEOUT_S, user=self._runs_as, cwd=cluster, stdin=stdin)
+        cluster.rename(self._cluster)
         shutil.rmtree(workshop)
 
 

@@ -60,6 +60,7 @@ class Surroundings:
     """What a group's stages need of the world, handed in. `abort` ends the process at once, without unwinding."""
 
     group: str
+    consumer_group: str
     source: str
     sender: Sender
     telemetry: Telemetry
@@ -117,7 +118,7 @@ class Stage(Generic[E]):
     async def _one(self, message: Message) -> None:
         """One message to its end. Raises only when not even the dead letter could be delivered."""
         started = self._world.clock()
-        with self._telemetry.span_process(message.topic, message, self._group) as span:
+        with self._telemetry.span_process(message.topic, message, self._world.consumer_group) as span:
             attempt = _Attempt()
             try:
                 event = decode(message, self._expected)

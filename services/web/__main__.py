@@ -6,16 +6,19 @@ Refuses to listen on anything but loopback without a token.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
+from services.core.errors import PentimentoError
 from services.opening import kafka_connection, open_objects, read_policy
 from services.settings import Settings, WebSettings, load_settings
 from services.telemetry import configure
@@ -26,11 +29,12 @@ from services.web.parts import Options, Parts
 log = structlog.get_logger()
 CONNECTIONS = 64  # at once; more are answered with 503 instead of piling up in memory
 SHUTDOWN_S = 10
+EXIT_AWAY = 1
 EXIT_CONFIGURATION = 2
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until a signal comes. Raises Unavailable where a part is away at the start."""
+    """Serves until a signal comes. Raises Unavailable where a part is away at the start, OSError for a taken port."""
     async with AsyncExitStack() as stack:
         telemetry = configure(settings.telemetry, service="pentimento-web")
         stack.callback(telemetry.close)
@@ -55,8 +59,10 @@ async def serve(settings: Settings) -> None:
             now=lambda: datetime.now(UTC),
         )
         app = create_app(parts, _options(settings))
-        log.info("started", host=settings.web.host, port=settings.web.port, token=settings.web.token is not None)
-        await _server(app, settings.web).serve()
+        with _listener(settings.web) as listener:
+            port = listener.getsockname()[1]
+            log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
+            await _server(app).serve(sockets=[listener])
         log.info("stopped")
 
 
@@ -70,11 +76,15 @@ def _options(settings: Settings) -> Options:
     )
 
 
-def _server(app: object, web: WebSettings) -> uvicorn.Server:
+def _listener(web: WebSettings) -> socket.socket:
+    """A socket that listens already, so that port 0 has its number and nobody who waits for us is refused."""
+    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
+    return socket.create_server((web.host, web.port), family=family)
+
+
+def _server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        host=web.host,
-        port=web.port,
+        app,
         log_config=None,  # our own logging is set up already
         access_log=False,
         server_header=False,
@@ -85,13 +95,17 @@ def _server(app: object, web: WebSettings) -> uvicorn.Server:
 
 
 def main() -> int:
-    """Entry point. Exit status 2 where the settings must not be served."""
+    """Entry point. Exit status 2 where the settings must not be served, 1 where a part or the port is away."""
     settings = load_settings()
     why = refusal(settings.web.host, has_token=settings.web.token is not None)
     if why is not None:
         print(why, file=sys.stderr)
         return EXIT_CONFIGURATION
-    asyncio.run(serve(settings))
+    try:
+        asyncio.run(serve(settings))
+    except (OSError, PentimentoError) as error:
+        log.critical("failed", host=settings.web.host, port=settings.web.port, why=str(error))
+        return EXIT_AWAY
     return 0
 
 

@@ -28,7 +28,7 @@ DECISIONS: dict[Decision, str] = {
     Decision.REJECTED: "Rejected",
 }
 PATHS: dict[Path, str] = {
-    Path.CONSTRAINED_SPG: "compared with its original",
+    Path.CONSTRAINED_SPG: "against its original",
     Path.CONSTRAINED_SDG: "holds an object of an original",
     Path.UNCONSTRAINED: "looked at alone",
     Path.IDENTICAL: "same file as an original",
@@ -70,12 +70,16 @@ def _percent(share: float | None, digits: int = 0) -> str:
     if share is None:
         return "–"
     if 0 < share < 0.001:
-        return "< 0.1 %"
-    return f"{share * 100:.{digits}f} %"
+        return "< 0.1%"
+    return f"{share * 100:.{digits}f}%"
 
 
 def _moment(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _minute(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _milliseconds(value: float) -> str:
@@ -92,7 +96,13 @@ def _environment() -> Environment:
         loader=PackageLoader("services.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "moment": _moment, "milliseconds": _milliseconds, "bytes": _bytes}
+    environment.filters |= {
+        "percent": _percent,
+        "moment": _moment,
+        "minute": _minute,
+        "milliseconds": _milliseconds,
+        "bytes": _bytes,
+    }
     environment.globals |= {
         "DECISIONS": DECISIONS,
         "PATHS": PATHS,

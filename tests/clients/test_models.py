@@ -317,6 +317,20 @@ async def test_a_promoted_model_shows_in_the_versions_as_soon_as_it_has_answered
         assert (await models.versions())[1].version == "3.0.0+cccccccccccc"
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (422, {"error": {"kind": "rejected", "code": "empty", "message": "no field upload"}}),
+        (200, {"name": "constrained"}),
+        (200, {"model": "unconstrained", "version": "1"}),
+    ],
+)
+async def test_a_handler_that_cannot_say_its_version_is_broken(status: int, body: object) -> None:
+    async with models_on(always(status, body)) as models:
+        with pytest.raises(Broken, match="model constrained"):
+            await models.versions()
+
+
 async def test_versions_of_a_server_that_is_away_are_unavailable_for_all_who_ask() -> None:
     async with models_on(always(503, NO_WORKER)) as models:
         errors = await asyncio.gather(*(models.versions() for _ in range(3)), return_exceptions=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from PIL import Image
@@ -19,28 +19,33 @@ from tests.clients.tiny_model import photo
 LIMITS = Limits(timeout_s=120, in_flight=4)
 
 
+Connect = Callable[[], Models]
+
+
 @pytest.fixture(scope="module", params=["torchserve", "oip", pytest.param("mlserver", marks=pytest.mark.slow)])
-async def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Models]:
-    client: Models
+async def connect(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Connect]:
+    """A running server of each kind, as a way to make clients of it."""
     match request.param:
         case "torchserve":
             server = request.getfixturevalue("torchserve")
-            client = TorchServeModels(server.url, limits=LIMITS, key_file=server.key_file)
-            yield client
-            await client.close()
+            yield lambda: TorchServeModels(server.url, limits=LIMITS, key_file=server.key_file)
         case "oip":
             async with serving(answer) as url:
-                client = OipModels(url, limits=LIMITS)
-                yield client
-                await client.close()
+                yield lambda: OipModels(url, limits=LIMITS)
         case "mlserver":
             try:
                 with running(tmp_path_factory.mktemp("mlserver")) as url:
-                    client = OipModels(url, limits=LIMITS)
-                    yield client
-                    await client.close()
+                    yield lambda: OipModels(url, limits=LIMITS)
             except CannotInstall as reason:
                 pytest.skip(f"MLServer cannot be installed here: {reason}")
+
+
+@pytest.fixture
+async def models(connect: Connect) -> AsyncIterator[Models]:
+    """A fresh client, which knows nothing from earlier answers."""
+    client = connect()
+    yield client
+    await client.close()
 
 
 async def test_a_server_with_both_models_is_ready(models: Models) -> None:

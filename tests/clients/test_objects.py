@@ -15,10 +15,8 @@ import pytest
 from services.clients.objects import Objects
 from services.core.errors import Rejected, Unavailable
 from services.core.intake.keys import image_key
-from tests import s3_server
 from tests.s3_server import S3Server
 
-s3 = s3_server.s3  # the fixture, which pytest finds by its name here
 
 KEY = image_key(sha256(b"a picture").hexdigest())
 

@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,13 +29,13 @@ def scene(width: int = WIDTH, height: int = HEIGHT) -> pixels.Pixels:
     return np.stack(channels, axis=2).round().astype(np.uint8)
 
 
-def file(kind: str, mode: str = "RGB", picture: pixels.Pixels | None = None, **options: object) -> bytes:
+def file(kind: str, mode: str = "RGB", picture: pixels.Pixels | None = None, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(scene() if picture is None else picture).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def near(first: pixels.Pixels, second: pixels.Pixels, tolerance: float = 4.0) -> bool:
+def near(first: np.ndarray, second: np.ndarray, tolerance: float = 4.0) -> bool:
     return first.shape == second.shape and float(np.abs(first.astype(int) - second).mean()) < tolerance
 
 
@@ -300,7 +301,7 @@ def test_a_truncated_file_is_rejected_as_truncated(kind: str, share: float, max_
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1}])
-def test_a_jpeg_cut_anywhere_is_noticed_at_reduced_size_as_well_as_at_full(options: dict[str, object]) -> None:
+def test_a_jpeg_cut_anywhere_is_noticed_at_reduced_size_as_well_as_at_full(options: dict[str, Any]) -> None:
     data = file("JPEG", picture=scene(1000, 750), quality=85, **options)
     for cut in np.linspace(len(data) // 10, len(data) - 100, 40).astype(int):
         assert code(data[:cut]) == code(data[:cut], max_side=100) == "truncated"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from model_archive import package
+from model_archive import card, package
 from model_archive.check import check, main
 from services.core.errors import Broken
 
@@ -28,7 +30,7 @@ def test_the_same_input_gives_the_same_bytes(name: str, archives: dict[str, Path
 
 def test_times_and_rights_of_the_files_do_not_change_the_archive(archives: dict[str, Path], tmp_path: Path) -> None:
     copy = tmp_path / "difference.safetensors"
-    copy.write_bytes(package.weights.default_path("difference").read_bytes())
+    copy.write_bytes(card.default_path("difference").read_bytes())
     copy.chmod(0o600)
     os.utime(copy, (1, 1))
     again = package.build("constrained", tmp_path / "store", weights_path=copy)
@@ -89,6 +91,17 @@ def test_weights_that_do_not_load_never_become_an_archive(tmp_path: Path) -> Non
     with pytest.raises(Broken, match="no usable weights"):
         package.build("constrained", tmp_path / "store", weights_path=damaged)
     assert not (tmp_path / "store").exists()
+
+
+def test_weights_of_another_network_never_become_an_archive(tmp_path: Path) -> None:
+    with pytest.raises(Broken, match="constrained needs those of difference"):
+        package.build("constrained", tmp_path, weights_path=card.default_path("web_iml"))
+
+
+def test_archives_are_built_without_loading_torch(tmp_path: Path) -> None:
+    code = f"import sys; from model_archive.package import main; main(['--out', {str(tmp_path)!r}]); "
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_an_unknown_model_is_refused_with_the_names_that_there_are(tmp_path: Path) -> None:

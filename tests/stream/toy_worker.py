@@ -77,7 +77,8 @@ async def main() -> int:
     sender = EventSender(KafkaConnection(servers), timeout_s=10)
     await sender.start()
     surroundings = Surroundings(
-        group="intake",
+        group=GROUP.name,
+        consumer_group=GROUP.consumer_group,
         source="/toy",
         sender=sender,
         telemetry=configure(TelemetrySettings(), service="toy"),

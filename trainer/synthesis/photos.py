@@ -55,7 +55,8 @@ class PhotoPool:
         """The photographs of one split under `folders`, in a stable order. Label maps are matched by stem."""
         labels = {path.stem: path for folder in outlines for path in sorted(folder.rglob("*.png"))}
         paths = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        chosen = [p for p in paths if split == "all" or held_out(p.stem) == (split == "held_out")]
+        kept = held_out([path.stem for path in paths])
+        chosen = [p for p in paths if split == "all" or (p.stem in kept) == (split == "held_out")]
         return cls([Photo(p, labels.get(p.stem), _pixels(p)) for p in chosen])
 
     def digest(self) -> str:
@@ -83,10 +84,14 @@ class PhotoPool:
         return Scene(np.ascontiguousarray(picture[window][:, ::step]), cut)
 
 
-def held_out(stem: str) -> bool:
-    """Whether a photograph is kept for calibration: a pure function of its file's stem."""
-    value = int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big")
-    return value / 2**64 < HELD_OUT_SHARE
+def held_out(stems: Sequence[str]) -> set[str]:
+    """The stems that are kept for calibration: about 8 % of them, chosen by hash; two of a small collection."""
+
+    def place(stem: str) -> float:
+        return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big") / 2**64
+
+    ranked = sorted(set(stems), key=place)
+    return set(ranked[:2]) | {stem for stem in ranked if place(stem) < HELD_OUT_SHARE}
 
 
 def read_rgb(path: Path) -> np.ndarray:

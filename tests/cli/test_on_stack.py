@@ -1,0 +1,159 @@
+"""Commands on a real stack: originals, uploads and their verdicts, dead letters and their replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.cli.connections import messages, opened_sender
+from services.core import topology
+from services.core.envelope import Message
+from services.settings import load_settings
+from tests.cli.conftest import SAMPLES, Pentimento
+
+UPLOADS, ORIGINALS = SAMPLES / "uploads", SAMPLES / "originals"
+
+
+@pytest.fixture
+def tenant() -> str:
+    """Whose images a test's are: tests do not meet each other's originals."""
+    return f"t-{uuid4().hex[:12]}"
+
+
+def test_an_upload_is_compared_with_the_original_that_was_added_before(on_stack: Pentimento, tenant: str) -> None:
+    (added,) = on_stack("originals", "add", ORIGINALS / "windmill.jpg", "--tenant", tenant, "--json").lines
+    assert added["findable"]
+    told = on_stack("submit", UPLOADS / "windmill-giraffe.jpg", "--tenant", tenant, "--wait", "--json")
+    assert told.status == 0, told.stderr
+    (verdict,) = told.lines
+    assert verdict["decision"] == "manipulated"
+    assert verdict["path"] == "constrained-spg"
+    assert verdict["candidate"]["original_id"] == added["original_id"]
+    assert verdict["filename"] == "windmill-giraffe.jpg"
+
+
+def test_adding_an_original_again_is_the_same_original(on_stack: Pentimento, tenant: str) -> None:
+    command = ("originals", "add", ORIGINALS / "pier.jpg", "--tenant", tenant, "--json")
+    assert on_stack(*command).lines == on_stack(*command).lines
+
+
+def test_an_original_that_is_no_picture_is_refused_with_the_reason(
+    on_stack: Pentimento, tenant: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    told = on_stack("originals", "add", tmp_path / "broken.jpg", "--tenant", tenant)
+    assert told.status == 1
+    assert "broken-" in told.stderr
+    assert "1 of 1 originals were not registered" in told.stderr
+
+
+def test_inline_uploads_of_a_folder_get_a_table_of_verdicts(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:
+    for name in ("pier-moving.gif", "truncated.jpg"):
+        (tmp_path / name).write_bytes((UPLOADS / name).read_bytes())
+    told = on_stack("submit", tmp_path, "--inline", "--tenant", tenant, "--wait")
+    assert told.status == 0, told.stderr
+    assert "pier-moving.gif" in told.stdout
+    assert "rejected" in told.stdout
+    assert "ends before its picture does" in told.stdout
+
+
+def test_a_url_whose_host_is_not_allowed_is_a_rejected_verdict(on_stack: Pentimento, tenant: str) -> None:
+    told = on_stack("submit", "https://images.example.com/a.png", "--tenant", tenant, "--wait", "--json")
+    assert told.status == 0, told.stderr
+    assert told.lines[0]["reasons"][0]["code"] == "url_not_allowed"
+
+
+def test_verdicts_are_listed_newest_first_and_filtered(on_stack: Pentimento, tenant: str) -> None:
+    for name in ("truncated.jpg", "bomb.png", "pier-moving.gif"):
+        told = on_stack("submit", UPLOADS / name, "--id", f"{tenant}-{name}", "--tenant", tenant, "--wait", "--json")
+        assert told.lines[0]["upload_id"] == f"{tenant}-{name}"
+    listed = on_stack("verdicts", "--tenant", tenant, "--json").lines
+    assert [verdict["filename"] for verdict in listed] == ["pier-moving.gif", "bomb.png", "truncated.jpg"]
+    rejected = on_stack("verdicts", "--tenant", tenant, "--decision", "rejected", "--limit", "1", "--json").lines
+    assert [verdict["filename"] for verdict in rejected] == ["bomb.png"]
+
+
+def test_a_wait_that_is_too_short_names_the_uploads_without_a_verdict(on_stack: Pentimento, tenant: str) -> None:
+    told = on_stack("submit", UPLOADS / "capsule.jpg", "--tenant", tenant, "--id", f"{tenant}-late", "--wait",
+                    "--timeout", "0")  # fmt: skip
+    assert told.status == 1
+    assert f"{tenant}-late" in told.stderr
+
+
+def test_followed_verdicts_come_as_they_are_reached(on_stack: Pentimento, tenant: str) -> None:
+    with following(on_stack.data, "--tenant", tenant, "--limit", "1", "--json") as process:
+        while process.poll() is None:  # it hears what comes after it began to listen, so it is told until it heard
+            on_stack("submit", UPLOADS / "truncated.jpg", "--tenant", tenant, "--wait")
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (verdict,) = map(json.loads, output.splitlines())
+    assert verdict["tenant"] == tenant
+
+
+def test_a_dead_letter_is_listed_shown_and_redriven_with_its_own_bytes(on_stack: Pentimento, tenant: str) -> None:
+    poison = Message(topology.UPLOADS, tenant.encode(), b'{"no": "upload"}', (("ce_id", tenant.encode()),))
+    asyncio.run(send(on_stack, poison))
+    letter = asyncio.run(first_letter(on_stack, poison))
+
+    listed = {line["id"]: line for line in on_stack("replay", "list", "--json").lines}
+    assert listed[letter]["kind"] == "undecodable"
+    assert letter[:8] in on_stack("replay", "list").stdout
+    shown = on_stack("replay", "show", letter)
+    assert '"no": "upload"' in shown.stdout
+    assert tenant in shown.stdout
+
+    told = on_stack("replay", "redrive", letter, "--rate", "100", "--json")
+    assert told.lines == [{"id": letter, "topic": topology.UPLOADS, "redriven": True}]
+    assert letter not in {line["id"] for line in on_stack("replay", "list", "--json").lines}
+    again = asyncio.run(everything(on_stack, poison))
+    assert [(message.value, message.headers) for message in again] == [(poison.value, poison.headers)] * 2
+    assert on_stack("replay", "show", letter).status == 1
+
+
+@contextmanager
+def following(data: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", "from services.cli import main; main()", "verdicts", "--follow", *arguments]
+    environment = {**os.environ, "PENTIMENTO_DATA_DIR": str(data)}
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        yield process
+        process.kill()
+
+
+async def send(on: Pentimento, message: Message) -> None:
+    async with opened_sender(load_settings(on.data)) as sender:
+        await sender.send(message)
+
+
+async def everything(on: Pentimento, like: Message) -> list[Message]:
+    """Every message of the same topic and key."""
+    reading = messages(load_settings(on.data), like.topic, from_beginning=True, until_end=True)
+    return [message async for message in reading if message.key == like.key]
+
+
+async def first_letter(on: Pentimento, of: Message) -> str:
+    """The id of the dead letter that a message becomes."""
+    async with arriving(on) as letters:
+        async for letter in letters:
+            if letter.value and (of.key or b"").decode() in letter.value.decode():
+                return (letter.key or b"").decode()
+    raise AssertionError("the topic of dead letters ended")
+
+
+@asynccontextmanager
+async def arriving(on: Pentimento) -> AsyncIterator[AsyncIterator[Message]]:
+    reading = messages(load_settings(on.data), topology.DEAD_LETTERS, from_beginning=True)
+    try:
+        yield reading
+    finally:
+        await reading.aclose()

@@ -1,0 +1,88 @@
+"""The web process itself: `python -m services.web`, started as the stack starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.local.kafka import Kafka
+from services.local.postgres import Postgres
+from tests.web.conftest import TOKEN, photo
+
+
+@asynccontextmanager
+async def process(data: Path, **settings: str) -> AsyncIterator[Process]:
+    """The web process with these settings and no others."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PENTIMENTO_")}
+    given = {f"PENTIMENTO_{name}": value for name, value in settings.items()}
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.web", stdout=PIPE, stderr=PIPE,
+        env={**clean, "PENTIMENTO_DATA_DIR": str(data), **given},
+    )  # fmt: skip
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.communicate()
+
+
+async def logged(running: Process, event: str) -> dict[str, Any]:
+    """The first log line with this event."""
+    assert running.stdout is not None
+    async for line in running.stdout:
+        entry: dict[str, Any] = json.loads(line)
+        if entry["event"] == event:
+            return entry
+    raise AssertionError(f"the process ended without logging {event!r}")
+
+
+async def test_it_serves_what_the_settings_say_and_stops_on_sigterm(
+    kafka: Kafka, postgres: Postgres, tmp_path: Path
+) -> None:
+    settings = {
+        "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "POSTGRES__DSN": postgres.dsn,
+        "OBJECTS__URL": (tmp_path / "objects").as_uri(),
+        "WEB__PORT": "0",
+        "WEB__TOKEN": TOKEN,
+    }
+    async with process(tmp_path, **settings) as running:
+        started = await logged(running, "started")
+        base, bearer = f"http://127.0.0.1:{started['port']}", {"authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+            assert (await client.get("/readyz")).json()["ready"] is True
+            assert (await client.get("/api/v1/verdicts")).status_code == 401
+            accepted = await client.post("/api/v1/uploads", files={"image": ("a.jpg", photo(91))}, headers=bearer)
+            assert accepted.status_code == 202
+            assert "server" not in accepted.headers
+        running.send_signal(signal.SIGTERM)
+        await logged(running, "stopped")
+        assert await running.wait() in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_it_refuses_to_listen_beyond_loopback_without_a_token(tmp_path: Path, host: str) -> None:
+    async with process(tmp_path, WEB__HOST=host) as running:
+        output, errors = await running.communicate()
+    assert running.returncode == 2
+    assert b"set PENTIMENTO_WEB__TOKEN" in errors
+    assert output == b""
+
+
+async def test_it_ends_with_the_reason_when_a_part_is_away(tmp_path: Path) -> None:
+    settings = {"POSTGRES__DSN": "postgresql://127.0.0.1:1/none", "OBJECTS__URL": (tmp_path / "objects").as_uri()}
+    async with process(tmp_path, **settings) as running:
+        assert "PostgreSQL" in (await logged(running, "failed"))["why"]
+        assert await running.wait() == 1
