@@ -64,6 +64,22 @@ class Context(nn.Module):
         return functional.relu(x + self.project(moments(x))[:, :, None, None])
 
 
+class Anomaly(nn.Module):
+    """Tells every place how unusual it is in its picture: z-scores of each channel and their sizes, added back.
+
+    Forged places are seldom odd in themselves, but odd among their neighbours.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.Conv2d(2 * width, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,C,H,W]."""
+        odd = z_scores(x)
+        return functional.relu(x + self.project(torch.cat([odd, odd.abs()], dim=1)))
+
+
 class ImageHead(nn.Module):
     """The picture's own logit from the deepest features and the mask, both detached: a joint head hurts masks."""
 
@@ -87,6 +103,11 @@ def moments(x: Tensor) -> Tensor:
     """Mean and standard deviation over places: [B,C,H,W] -> [B,2C] float32."""
     flat = x.float().flatten(2)
     return torch.cat([flat.mean(2), flat.var(2, unbiased=False).add(1e-6).sqrt()], dim=1)
+
+
+def z_scores(x: Tensor) -> Tensor:
+    """How many standard deviations each place is from its picture's mean, per channel: [B,C,H,W] float32 -4..4."""
+    return functional.instance_norm(x.float()).clamp(-4.0, 4.0)
 
 
 def enlarged(x: Tensor, like: Tensor) -> Tensor:

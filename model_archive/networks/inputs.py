@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_archive.networks.blocks import z_scores
+
 BLOCK = 8
 LUMA = (0.299, 0.587, 0.114)
 _KV = (
@@ -46,6 +48,24 @@ class Residuals(nn.Module):
             padded = functional.pad(rgb.float(), (2, 2, 2, 2), mode="replicate")
             levels = functional.conv2d(padded, self.weight)
             return levels.div_(levels.abs().add_(1.0))
+
+
+class BlockStatistics(nn.Module):
+    """What each 8x8 block is like, and how unusual that is in its picture: DCT magnitudes, energy of the residuals,
+    then the z-scores of both over the picture."""
+
+    channels = 2 * (64 + Residuals.channels)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dct = BlockDct()
+
+    def forward(self, rgb: Tensor, residuals: Tensor) -> Tensor:
+        """[B,3,H,W] 0..1 and [B,9,H,W] -1..1, H and W multiples of 8 -> [B,146,H/8,W/8] float32, about -2..2."""
+        with torch.autocast(rgb.device.type, enabled=False):
+            energy = torch.log(functional.avg_pool2d(residuals.float().abs(), BLOCK) + 0.02) / 2.0
+            seen = torch.cat([self.dct(rgb), energy], dim=1)
+            return torch.cat([seen, z_scores(seen) / 2.0], dim=1)
 
 
 class BlockDct(nn.Module):

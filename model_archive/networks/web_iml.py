@@ -3,8 +3,8 @@
 In: [B,3,H,W] float32 0..1 RGB at the upload's own resolution where that is possible; H and W multiples of 16.
 Out: `Localisation`. Named after Web-IML (arXiv 2508.20987), whose two ideas it keeps in a small form of our own:
 features of several scales seen together, and a second pass that corrects the first mask. Its inputs are RGB, high-pass
-residuals and block-DCT magnitudes (see `inputs`), because small networks without pretraining do best on forensic
-inputs.
+residuals and statistics of the 8x8 blocks (see `inputs`), because small networks without pretraining do best on forensic
+inputs; z-scores over the picture point at what is odd in it, an idea of ManTraNet (Wu et al., CVPR 2019).
 """
 
 from __future__ import annotations
@@ -15,8 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_archive.networks.blocks import Context, ConvNorm, ImageHead, Localisation, Residual, Stage, enlarged
-from model_archive.networks.inputs import BlockDct, Residuals
+from model_archive.networks.blocks import (
+    Anomaly,
+    Context,
+    ConvNorm,
+    ImageHead,
+    Localisation,
+    Residual,
+    Stage,
+    enlarged,
+)
+from model_archive.networks.inputs import BlockStatistics, Residuals
 
 CHANNELS = 3
 
@@ -28,17 +37,17 @@ class WebImlNetwork(nn.Module):
         super().__init__()
         first, second, third, fourth = widths
         self.residuals = Residuals()
-        self.dct = BlockDct()
+        self.statistics = BlockStatistics()
         self.stem = nn.Sequential(
             ConvNorm(CHANNELS + Residuals.channels, first, 6, 2), *(Residual(first) for _ in range(depths[0]))
         )
         self.quarter = Stage(first, second, depths[1])
         self.to_eighth = ConvNorm(second, third, 2, 2)
-        self.from_dct = ConvNorm(BlockDct.channels, third // 2)
+        self.from_blocks = nn.Sequential(ConvNorm(BlockStatistics.channels, third, 1), ConvNorm(third, third // 2))
         self.eighth = nn.Sequential(
-            ConvNorm(third + third // 2, third, 1), *(Residual(third) for _ in range(depths[2]))
+            ConvNorm(third + third // 2, third, 1), *(Residual(third) for _ in range(depths[2])), Anomaly(third)
         )
-        self.sixteenth = nn.Sequential(Stage(third, fourth, depths[3]), Context(fourth))
+        self.sixteenth = nn.Sequential(Stage(third, fourth, depths[3]), Context(fourth), Anomaly(fourth))
         self.perception = _Perception((second, third, fourth), fused)
         self.coarse_head = nn.Conv2d(fused, 1, 1)
         self.rectification = _Rectification(fused)
@@ -49,9 +58,11 @@ class WebImlNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Localisation:
         """[B,3,H,W] float32 0..1 -> mask logits [B,1,H,W], image logit [B], first-pass logits [B,1,H/4,W/4]."""
-        half = self.stem(torch.cat([x * 2.0 - 1.0, self.residuals(x)], dim=1))
+        residuals = self.residuals(x)
+        half = self.stem(torch.cat([x * 2.0 - 1.0, residuals], dim=1))
         quarter = self.quarter(half)
-        eighth = self.eighth(torch.cat([self.to_eighth(quarter), self.from_dct(self.dct(x))], dim=1))
+        blocks = self.from_blocks(self.statistics(x, residuals))
+        eighth = self.eighth(torch.cat([self.to_eighth(quarter), blocks], dim=1))
         deep = self.sixteenth(eighth)
         fused = self.perception(quarter, eighth, deep)
         coarse = self.coarse_head(fused)

@@ -6,6 +6,7 @@ Refuses to listen on anything but loopback without a token.
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from contextlib import AsyncExitStack
@@ -35,6 +36,10 @@ EXIT_CONFIGURATION = 2
 
 async def serve(settings: Settings) -> None:
     """Serves until a signal comes. Raises Unavailable where a part is away at the start, OSError for a taken port."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops by itself, then raises the signal once more: without this the parts would never be closed.
+        loop.add_signal_handler(number, lambda: None)
     async with AsyncExitStack() as stack:
         telemetry = configure(settings.telemetry, service="pentimento-web")
         stack.callback(telemetry.close)
