@@ -58,7 +58,7 @@ class FitSettings:
     steps: int | None = None  # a fixed number of steps makes a fit repeatable on the same machine kind
     batch: int = 12  # pictures a step: what two small cores digest in under a second
     size: int = 256  # pixels: 32 x 32 JPEG blocks, enough context for a small network
-    peak_rate: float = 1.2e-3  # AdamW from random weights with batch normalisation
+    peak_rate: float = 2.5e-3  # AdamW from random weights with batch normalisation
     warmup_steps: int = 150
     weight_decay: float = 0.02
     average: float = 0.998  # decay per step of the averaged weights, which are the ones that ship

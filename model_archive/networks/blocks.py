@@ -107,6 +107,8 @@ def moments(x: Tensor) -> Tensor:
 
 def z_scores(x: Tensor) -> Tensor:
     """How many standard deviations each place is from its picture's mean, per channel: [B,C,H,W] float32 -4..4."""
+    if x.shape[-2:].numel() == 1:
+        return torch.zeros_like(x, dtype=torch.float32)  # a single place is never unusual
     return functional.instance_norm(x.float()).clamp(-4.0, 4.0)
 
 

@@ -3,7 +3,7 @@
 In: [B,3,H,W] float32 0..1 RGB at the upload's own resolution where that is possible; H and W multiples of 16.
 Out: `Localisation`. Named after Web-IML (arXiv 2508.20987), whose two ideas it keeps in a small form of our own:
 features of several scales seen together, and a second pass that corrects the first mask. Its inputs are RGB, high-pass
-residuals and statistics of the 8x8 blocks (see `inputs`), because small networks without pretraining do best on forensic
+residuals and statistics of 8x8 blocks (see `inputs`), because small networks without pretraining do best on forensic
 inputs; z-scores over the picture point at what is odd in it, an idea of ManTraNet (Wu et al., CVPR 2019).
 """
 

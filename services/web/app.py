@@ -30,7 +30,8 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     keeper = Gatekeeper(options.token, parts.now)
     # The interactive docs load scripts from a CDN, which we never do; the OpenAPI document itself is served.
     app = FastAPI(title="Pentimento", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
-    app.include_router(verdicts.router(parts.verdicts))
+    app.include_router(verdicts.pages(parts.verdicts))
+    app.include_router(verdicts.api(parts.verdicts))
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
     app.include_router(status.router(parts))

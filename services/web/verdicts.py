@@ -53,35 +53,45 @@ class Found:
     next_cursor: str | None
 
 
-def router(verdicts: Verdicts) -> APIRouter:
-    """The four routes."""
-    routes = APIRouter()
+def pages(verdicts: Verdicts) -> APIRouter:
+    """The list and the single verdict, for people."""
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 
-    @routes.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page(
+    @routes.get("/")
+    async def listed(
         decision: Decisions = None, tenant: Tenant = None, upload_id: UploadId = None, cursor: Place = None
     ) -> HTMLResponse:
         # A form's empty field means that nothing was asked for.
         tenant, upload_id = tenant or None, upload_id or None
-        chosen = _filter(decision, tenant, upload_id)
-        found = await _page(verdicts, chosen, PAGE, cursor)
-        counts = await verdicts.counts(VerdictFilter(tenant=tenant))
-        return render(
-            "verdicts.html",
-            {
-                "verdicts": found.verdicts,
-                "counts": counts,
-                "total": sum(counts.values()),
-                "chosen": decision[0] if decision and len(decision) == 1 else None,
-                "filtered": bool(decision or upload_id),
-                "tenant": tenant,
-                "upload_id": upload_id,
-                "cursor": cursor,
-                "next_cursor": found.next_cursor,
-            },
-        )
+        found = await _page(verdicts, _filter(decision, tenant, upload_id), PAGE, cursor)
+        counts = await verdicts.counts(_filter(None, tenant, None))
+        values = {
+            "verdicts": found.verdicts,
+            "counts": counts,
+            "total": sum(counts.values()),
+            "chosen": decision[0] if decision and len(decision) == 1 else None,
+            "filtered": bool(decision or upload_id),
+            "tenant": tenant,
+            "upload_id": upload_id,
+            "cursor": cursor,
+            "next_cursor": found.next_cursor,
+        }
+        return render("verdicts.html", values)
 
-    @routes.get("/api/v1/verdicts", response_model=VerdictPage, response_model_exclude_none=True)
+    # An upload id may contain slashes, hence `:path`.
+    @routes.get("/verdicts/{tenant}/{upload_id:path}")
+    async def one(tenant: str, upload_id: str) -> HTMLResponse:
+        revisions = await _history(verdicts, tenant, upload_id)
+        return render("verdict.html", {"verdict": revisions[-1], "revisions": revisions})
+
+    return routes
+
+
+def api(verdicts: Verdicts) -> APIRouter:
+    """Their JSON twins."""
+    routes = APIRouter(prefix="/api/v1/verdicts")
+
+    @routes.get("", response_model=VerdictPage, response_model_exclude_none=True)
     async def listed(
         decision: Decisions = None,
         tenant: Tenant = None,
@@ -97,15 +107,7 @@ def router(verdicts: Verdicts) -> APIRouter:
             following = list_link(api=True, **query) + chosen
         return VerdictPage(verdicts=found.verdicts, next_cursor=found.next_cursor, next=following)
 
-    # An upload id may contain slashes, hence `:path`.
-    @routes.get("/verdicts/{tenant}/{upload_id:path}", response_class=HTMLResponse, include_in_schema=False)
-    async def one_page(tenant: str, upload_id: str) -> HTMLResponse:
-        revisions = await _history(verdicts, tenant, upload_id)
-        return render("verdict.html", {"verdict": revisions[-1], "revisions": revisions})
-
-    @routes.get(
-        "/api/v1/verdicts/{tenant}/{upload_id:path}", response_model=VerdictHistory, response_model_exclude_none=True
-    )
+    @routes.get("/{tenant}/{upload_id:path}", response_model=VerdictHistory, response_model_exclude_none=True)
     async def one(tenant: str, upload_id: str) -> VerdictHistory:
         revisions = await _history(verdicts, tenant, upload_id)
         return VerdictHistory(verdict=revisions[-1], revisions=revisions)

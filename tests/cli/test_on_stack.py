@@ -7,8 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +16,8 @@ import pytest
 
 from services.cli.connections import messages, opened_sender
 from services.core import topology
-from services.core.envelope import Message
+from services.core.envelope import Message, decode
+from services.core.events import DeadLetter
 from services.settings import load_settings
 from tests.cli.conftest import SAMPLES, Pentimento
 
@@ -143,17 +144,9 @@ async def everything(on: Pentimento, like: Message) -> list[Message]:
 
 async def first_letter(on: Pentimento, of: Message) -> str:
     """The id of the dead letter that a message becomes."""
-    async with arriving(on) as letters:
-        async for letter in letters:
-            if letter.value and (of.key or b"").decode() in letter.value.decode():
-                return (letter.key or b"").decode()
-    raise AssertionError("the topic of dead letters ended")
-
-
-@asynccontextmanager
-async def arriving(on: Pentimento) -> AsyncIterator[AsyncIterator[Message]]:
     reading = messages(load_settings(on.data), topology.DEAD_LETTERS, from_beginning=True)
-    try:
-        yield reading
-    finally:
-        await reading.aclose()
+    async with aclosing(reading):
+        async for message in reading:
+            if message.value is not None and (letter := decode(message, DeadLetter)).source_key == of.key:
+                return letter.key()
+    raise AssertionError("the topic of dead letters ended")

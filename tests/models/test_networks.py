@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model_archive.networks import registry
-from model_archive.networks.inputs import BlockDct, Residuals
+from model_archive.networks.blocks import z_scores
+from model_archive.networks.inputs import BlockDct, BlockStatistics, Residuals
 from model_archive.preprocess import CHANNELS
 
 
@@ -67,3 +68,18 @@ def test_the_block_dct_keeps_the_energy_of_a_block() -> None:
     magnitudes = BlockDct()(grey.expand(1, 3, 8, 8))
     coefficients = torch.expm1(magnitudes * 4.0)
     assert torch.isclose((coefficients**2).sum(), ((grey * 255 - 127.5) ** 2).sum(), rtol=1e-3)
+
+
+def test_block_statistics_say_what_each_block_is_like_and_how_unusual_that_is() -> None:
+    statistics, residuals = BlockStatistics(), Residuals()
+    picture = torch.full((1, 3, 64, 64), 0.5)
+    picture[..., 16:24, 24:32] += torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.1
+    seen = statistics(picture, residuals(picture))
+    assert seen.shape == (1, BlockStatistics.channels, 8, 8)
+    unusual = seen[0, BlockStatistics.channels // 2 :].abs().mean(0)
+    assert divmod(int(unusual.argmax()), 8) == (2, 3)
+
+
+def test_a_picture_that_is_the_same_everywhere_has_no_unusual_place() -> None:
+    assert z_scores(torch.full((1, 4, 8, 8), 3.0)).abs().max() < 1e-3
+    assert z_scores(torch.full((1, 4, 1, 1), 3.0)).abs().max() == 0.0
