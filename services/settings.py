@@ -78,9 +78,9 @@ class ModelSettings(Section):
 
 class IntakeSettings(Section):
     max_bytes: Annotated[int, Field(gt=0, description="Largest image file.")] = 30_000_000
-    max_pixels: Annotated[
-        int, Field(gt=0, le=89_000_000, description="Largest picture, checked before decoding.")
-    ] = 64_000_000
+    max_pixels: Annotated[int, Field(gt=0, le=89_000_000, description="Largest picture, checked before decoding.")] = (
+        64_000_000
+    )
     inline_max_bytes: Annotated[int, Field(gt=0, description="Largest image inside an event.")] = 512_000
     decode_workers: Annotated[int, Field(ge=1, description="Processes that decode; a crash there harms nobody.")] = 1
     decode_timeout_s: Annotated[float, Field(gt=0, description="Time for one picture before it is refused.")] = 30
@@ -97,8 +97,7 @@ class IntakeSettings(Section):
 
 
 class StageSettings(Section):
-    batch_size: Annotated[int, Field(ge=1, description="Messages that one agent works on at once.")] = 8
-    batch_within_s: Annotated[float, Field(gt=0, description="How long a batch waits to fill.")] = 0.02
+    in_flight: Annotated[int, Field(ge=1, description="Messages of one topic that a worker works on at once.")] = 8
     retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 0.2
     retry_longest_s: Annotated[float, Field(gt=0, description="Longest pause before a retry.")] = 10
     retry_for_s: Annotated[
@@ -110,7 +109,7 @@ class StageSettings(Section):
     ] = 0.5
     deadletter_run: Annotated[int, Field(ge=1, description="Dead letters in a row that stop a worker.")] = 20
     shutdown_grace_s: Annotated[
-        float, Field(gt=0, description="Time that a batch has to finish when the process is told to stop.")
+        float, Field(gt=0, description="Time that messages in work have when the process is told to stop.")
     ] = 25
     watchdog_s: Annotated[
         float, Field(gt=0, description="With lag and nothing finished for so long, the process ends.")
@@ -138,7 +137,7 @@ class TelemetrySettings(Section):
 
 
 class Settings(BaseSettings):
-    """Everything that a process may be told. Frozen; validated at start; an unknown name inside a section is an error."""
+    """Everything that a process may be told. Frozen; an unknown name inside a section is an error at start."""
 
     model_config = SettingsConfigDict(
         env_prefix="PENTIMENTO_", env_nested_delimiter="__", frozen=True, extra="ignore", env_file_encoding="utf-8"

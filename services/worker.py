@@ -17,7 +17,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
-import faust
 import structlog
 
 from services.clients.candidates import Candidates, Geometries
@@ -34,7 +33,7 @@ from services.health import HealthServer
 from services.opening import kafka_connection, open_models, open_objects, read_policy
 from services.settings import Settings, load_settings
 from services.stream import exits
-from services.stream.app import create_app
+from services.stream.app import StreamApp
 from services.stream.guard import Guard
 from services.stream.intake import Intake
 from services.stream.judge import Judge
@@ -68,7 +67,7 @@ class Worker:
         """Works until `stop` is set. Returns the exit status; non-zero where Faust crashed."""
         async with self._stack:
             await self._open()
-            app = create_app(
+            app = StreamApp(
                 self._group, await self._stages(), kafka=self._settings.kafka, settings=self._settings.stage
             )
             watchdog = self._watchdog()
@@ -84,14 +83,13 @@ class Worker:
             log.info("stopped", group=self._group.name, status=status)
             return status
 
-    async def _until_stopped(self, app: faust.App, stop: asyncio.Event) -> int:
+    async def _until_stopped(self, app: StreamApp, stop: asyncio.Event) -> int:
         stopping = asyncio.create_task(stop.wait())
-        crashing = asyncio.create_task(app.wait_until_stopped())
+        crashing = asyncio.create_task(app.crashed())
         await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, crashing):
-            task.cancel()
-        if app.crash_reason is not None:
-            exits.abort(exits.CRASHED, f"Faust crashed: {app.crash_reason!r}")
+        if crashing.done():
+            exits.abort(exits.CRASHED, f"Faust stopped by itself: {crashing.result()!r}")
+        crashing.cancel()
         return 0
 
     # -- parts ----------------------------------------------------------------------------------------------------
@@ -221,11 +219,9 @@ class Worker:
             abort=exits.abort,
         )
 
-    async def _health(self, app: faust.App, watchdog: Watchdog) -> int:
+    async def _health(self, app: StreamApp, watchdog: Watchdog) -> int:
         async def ready() -> dict[str, str | None]:
-            parts: dict[str, str | None] = {
-                "stream": None if app.consumer.assignment() else "no partitions assigned yet"
-            }
+            parts: dict[str, str | None] = {"stream": None if app.assigned() else "no partitions assigned yet"}
             try:
                 await self._database.ping()
                 parts["postgres"] = None

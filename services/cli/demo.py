@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ from services.cli.uploading import upload_all, verdicts_of
 from services.clients.cases import Verdicts
 from services.clients.events import EventReader
 from services.core import topology
-from services.core.envelope import decode
+from services.core.envelope import Message, decode
 from services.core.errors import Unavailable
 from services.core.events import ImageUploaded, VerdictReached
 from services.local.options import StackOptions, external_addresses
@@ -76,9 +76,8 @@ def demo(
         words = write_report(out, results, folder, as_json=as_json)
         note("stopping")
     note(f"{words} Pictures and verdicts.json are in {out}/. It took {time.monotonic() - began:.0f} s.")
-    wrong = [f"{each.file.name} has {len(each.verdicts)}" for each in results if len(each.verdicts) != 1]
-    if wrong:
-        fail(f"not exactly one verdict each: {', '.join(wrong)}; the logs are in {home / 'logs'}")
+    if wrong := undelivered(results):
+        fail(f"not exactly one verdict each: {wrong}; the logs are in {home / 'logs'}")
 
 
 async def _judged(settings: Settings, folder: Path, truths: Mapping[Path, Truth]) -> list[Result]:
@@ -93,10 +92,13 @@ async def _judged(settings: Settings, folder: Path, truths: Mapping[Path, Truth]
     async with opened_database(settings) as database:
         with progress() as bar:
             task = bar.add_task("judging", total=len(events))
-            await verdicts_of(Verdicts(database), events, timeout_s=JUDGED_S, arrived=lambda: bar.advance(task))
-    await _drained(settings)
+            arrived = await verdicts_of(
+                Verdicts(database), events, timeout_s=JUDGED_S, arrived=lambda: bar.advance(task)
+            )
+    if len(arrived) == len(events):  # otherwise the run has failed already, and the table says where
+        await _drained(settings)
     found = await _delivered(settings, events)
-    by_name = {event.filename: tuple(found[event.upload_id]) for event in events}
+    by_name = {event.filename: found[event.upload_id] for event in events}
     return [Result(path, truth, by_name.get(path.name, ())) for path, truth in truths.items()]
 
 
@@ -124,16 +126,28 @@ async def _drained(settings: Settings) -> None:
     raise Unavailable("kafka", f"the workers still had messages to handle {DRAINED_S:.0f} s after the last verdict")
 
 
-async def _delivered(settings: Settings, events: Sequence[ImageUploaded]) -> dict[str, list[VerdictReached]]:
-    """What came out of the stream for these uploads, by upload id: every verdict that is not a mere repetition."""
-    found: dict[str, dict[bytes, VerdictReached]] = {event.upload_id: {} for event in events}
+async def _delivered(settings: Settings, events: Sequence[ImageUploaded]) -> dict[str, tuple[VerdictReached, ...]]:
+    """What came out of the stream for these uploads, by upload id."""
     arriving = messages(settings, topology.VERDICTS, from_beginning=True, until_end=True)
     async with aclosing(arriving):
-        async for message in arriving:
-            key = (message.key or b"").decode(errors="replace")
-            if key in found and message.value is not None:
-                found[key][message.value] = decode(message, VerdictReached)
-    return {upload_id: list(verdicts.values()) for upload_id, verdicts in found.items()}
+        return different_verdicts([message async for message in arriving], [event.upload_id for event in events])
+
+
+def different_verdicts(
+    delivered: Iterable[Message], upload_ids: Iterable[str]
+) -> dict[str, tuple[VerdictReached, ...]]:
+    """Each upload's verdicts among the messages. The same bytes again are the same verdict, delivered again."""
+    found: dict[str, dict[bytes, VerdictReached]] = {upload_id: {} for upload_id in upload_ids}
+    for message in delivered:
+        upload_id = (message.key or b"").decode(errors="replace")
+        if upload_id in found and message.value is not None:
+            found[upload_id][message.value] = decode(message, VerdictReached)
+    return {upload_id: tuple(verdicts.values()) for upload_id, verdicts in found.items()}
+
+
+def undelivered(results: Iterable[Result]) -> str:
+    """Which uploads do not have exactly one verdict, in words; empty where all do."""
+    return ", ".join(f"{each.file.name} has {len(each.verdicts)}" for each in results if len(each.verdicts) != 1)
 
 
 def _say(state: StackState, up: set[str]) -> None:

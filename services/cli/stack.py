@@ -22,6 +22,7 @@ from services.cli.console import Commands, JsonOption, fail, note, write_lines, 
 from services.cli.stack_status import as_json, follow, say_changes, write_status
 from services.local.component import rotate
 from services.local.files import write_private
+from services.local.jars import cached_folder, default_cache
 from services.local.options import OPTIONS_FILE, StackOptions, external_addresses
 from services.local.state import Phase, last_state, make_private, read_state, supervisor_pid
 from services.settings import data_dir
@@ -193,6 +194,8 @@ def _foreground(folder: Path, options: StackOptions) -> int:
 
 def _detached(folder: Path, options: StackOptions) -> int:
     """Start the supervisor as a process of its own and follow it until everything serves."""
+    if options.kafka_bootstrap is None and not cached_folder(options.cache_dir or default_cache()).is_dir():
+        note("First start: Kafka's jars (45 MB) are downloaded into the cache.")
     make_private(folder)
     write_private(folder / "run" / OPTIONS_FILE, options.model_dump_json())
     log_file = folder / "logs" / "supervisor.log"

@@ -152,17 +152,21 @@ class Stack:
         return torchserve.url, torchserve.key_file
 
     def _programs(self) -> None:
-        """Workers, the web process, and what was asked for besides: each needs the infrastructure, none another."""
-        infrastructure = tuple(self.components)
+        """Workers, the web process, and what was asked for besides.
+
+        They cannot start without broker and database. The model server takes longest and may come later: a judge waits
+        for it, as it does whenever that is away.
+        """
+        needs = tuple(name for name in self.components if name != "torchserve")
         for group, name in self.options.worker_names():
             env = {"PENTIMENTO_TELEMETRY__PORT": str(self._ports[name])}
-            self._keep(name, python_module("services.worker", group), env, infrastructure)
+            self._keep(name, python_module("services.worker", group), env, needs)
         if self.options.web:
-            self._keep("web", python_module("services.web"), {}, infrastructure)
+            self._keep("web", python_module("services.web"), {}, needs)
         for program in self.options.extra:
             own = replace(program, env={**self.environment, **program.env})
             process = OwnProcess(own, self._log(own.name))
-            self._kept.append(Kept(process, infrastructure, own.ready_url, own.ports))
+            self._kept.append(Kept(process, needs, own.ready_url, own.ports))
 
     def _keep(self, name: str, command: tuple[str, ...], env: dict[str, str], needs: tuple[str, ...]) -> None:
         port = self._ports[name]

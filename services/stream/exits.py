@@ -16,7 +16,7 @@ log = structlog.get_logger()
 CRASHED = 1
 CANNOT_DELIVER = 70  # neither an output nor a dead letter could be delivered
 TOO_MANY_DEAD_LETTERS = 75
-CANCELLED_MID_BATCH = 76  # told to stop, and the batch did not finish within the grace
+STOPPED_IN_WORK = 76  # told to stop, and what was in work did not finish within the grace
 STUCK = 77  # messages to do, and none was finished for too long
 
 

@@ -1,12 +1,11 @@
 """THE loop of every group: decode, handle, deliver, retry, dead-letter, measure.
 
-In: batches of raw messages, as Faust's `noack_take` hands them over. Out: events that the broker has acknowledged.
-A batch is over when each of its messages is either handled with all its outputs acknowledged, or lies acknowledged in
-`dead-letters`. Only then may Faust commit it.
+In: raw messages, as Faust hands them over. Out: events that the broker has acknowledged. A message is over when it is
+handled with all its outputs acknowledged, or lies acknowledged in `dead-letters`. Only then may Faust commit it.
 
 Faust acknowledges a message when its agent raises, and a taken batch when its stream stops. So `app.py` acknowledges
-by hand, nothing raises out of `run_batch` before the batch is over, a cancelled batch is finished first, and where even
-that is impossible the process ends at once, without unwinding: another process will be given the same messages.
+by hand, in order (`window.py`); nothing raises out of `run`; and where a message can reach neither end, the process
+ends at once, without unwinding: another process will be given the same messages.
 """
 
 from __future__ import annotations
@@ -92,28 +91,15 @@ class Stage(Generic[E]):
         self._progress = surroundings.progress
         self._limit = Limit(share=self._settings.deadletter_share, run=self._settings.deadletter_run)
 
-    async def run_batch(self, messages: Sequence[Message]) -> None:
-        """Handles a batch to its end, even when cancelled meanwhile (then it raises CancelledError afterwards)."""
-        work = asyncio.ensure_future(self._batch(messages))
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            done, _ = await asyncio.wait([work], timeout=self._settings.shutdown_grace_s)
-            if not done:
-                self._world.abort(exits.CANCELLED_MID_BATCH, "stopped in the middle of a batch; it will be redelivered")
-            work.result()
-            raise
-
-    async def _batch(self, messages: Sequence[Message]) -> None:
+    async def run(self, message: Message) -> None:
+        """One message to its end: handled and delivered, or dead-lettered. Ends the process where neither can be."""
         in_flight = self._telemetry.metrics.in_flight.labels(self._group)
-        in_flight.inc(len(messages))
-        outcomes = await asyncio.gather(*(self._one(message) for message in messages), return_exceptions=True)
-        in_flight.dec(len(messages))
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                self._world.abort(
-                    exits.CANNOT_DELIVER, f"a message could be neither handled nor dead-lettered: {outcome!r}"
-                )
+        in_flight.inc()
+        try:
+            await self._one(message)
+        except Exception as error:
+            self._world.abort(exits.CANNOT_DELIVER, f"a message could be neither handled nor dead-lettered: {error!r}")
+        in_flight.dec()
 
     async def _one(self, message: Message) -> None:
         """One message to its end. Raises only when not even the dead letter could be delivered."""

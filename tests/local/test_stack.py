@@ -14,7 +14,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from services.cli.stack import app
 from services.core.errors import Unavailable
 from services.core.topology import TOPICS
 from services.local.kafka import Kafka
@@ -230,15 +232,18 @@ def test_a_stack_that_does_not_start_leaves_nothing_running_and_its_state_says_w
     assert processes_of(folder) == []
 
 
-def test_wrong_options_are_refused_with_what_there_is(tmp_path: Path) -> None:
-    shell = Shell(tmp_path / "data", tmp_path)
-    for arguments, text in (
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
         (("--workers", "x=1"), "no such group: x (there are intake, judge, learn)"),
         (("--workers", "judge=two"), "'two' is no number"),
         (("--port", "web"), "'web' is not of the form NAME=VALUE"),
         (("--external", "redis=localhost"), "no such component: redis"),
-    ):
-        refused = shell.run("up", *arguments)
-        assert refused.returncode == 2
-        assert text in refused.stderr
-    assert not (tmp_path / "data").exists()
+    ],
+)
+def test_wrong_options_are_refused_with_what_there_is(tmp_path: Path, arguments: tuple[str, str], text: str) -> None:
+    folder = tmp_path / "data"
+    refused = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["up", "--data", str(folder), *arguments])
+    assert refused.exit_code == 2
+    assert text in refused.output
+    assert not folder.exists()

@@ -74,7 +74,7 @@ async def test_what_eats_memory_is_rejected(pool: DecodePool) -> None:
 
 
 async def test_what_takes_too_long_is_rejected_and_its_process_ended() -> None:
-    pool = DecodePool(workers=1, timeout_s=4)
+    pool = DecodePool(workers=1, timeout_s=10)
     try:
         pid = await pool.run(own_pid)
         with pytest.raises(Rejected) as refused:

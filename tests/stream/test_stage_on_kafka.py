@@ -130,7 +130,7 @@ async def test_every_upload_gets_its_verdict_and_poison_and_crashes_become_dead_
     assert redriven(undecodable[0]).headers == (("ce_type", b"nonsense"),)
 
 
-async def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing(toys: Toys, tmp_path: Path) -> None:
+async def test_a_worker_killed_in_the_middle_of_its_work_loses_nothing(toys: Toys, tmp_path: Path) -> None:
     first = toys.worker()
     uploads = await toys.upload("ok", "ok", "ok", f"kill:{tmp_path / 'killed'}", "ok", "ok", "ok", "ok")
     assert await asyncio.to_thread(first.wait, 60) == -signal.SIGKILL
@@ -187,7 +187,7 @@ async def test_a_second_worker_that_joins_and_leaves_while_the_first_works_costs
     await toys.until_judged(uploads)
 
 
-async def test_a_worker_told_to_stop_finishes_its_batch_first(toys: Toys, tmp_path: Path) -> None:
+async def test_a_worker_told_to_stop_finishes_and_commits_what_is_in_work_first(toys: Toys, tmp_path: Path) -> None:
     worker = toys.worker()
     gate = tmp_path / "gate"
     uploads = await toys.upload(f"hold:{gate}")
@@ -199,6 +199,8 @@ async def test_a_worker_told_to_stop_finishes_its_batch_first(toys: Toys, tmp_pa
     worker.terminate()
     gate.touch()
     assert await asyncio.to_thread(worker.wait, 60) == 0
+    reader = EventReader(KafkaConnection(toys.broker.bootstrap_servers))
+    assert not any((await reader.lag("pentimento-intake", [topology.UPLOADS])).values()), "it left without committing"
     assert all(len(ids) == 1 for ids in (await toys.verdict_ids(uploads)).values())
 
 

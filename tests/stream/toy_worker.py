@@ -21,7 +21,7 @@ from services.core.errors import Rejected, Unavailable
 from services.core.events import Decision, ImageUploaded, Path, Reason, VerdictReached
 from services.settings import KafkaSettings, StageSettings, TelemetrySettings
 from services.stream import exits
-from services.stream.app import create_app
+from services.stream.app import StreamApp
 from services.stream.stage import Progress, Stage, Surroundings
 from services.telemetry import configure
 
@@ -88,9 +88,7 @@ async def main() -> int:
         abort=exits.abort,
     )
     stage = Stage(ImageUploaded, handle, surroundings)
-    app = create_app(
-        GROUP, {topology.UPLOADS: stage}, kafka=KafkaSettings(bootstrap_servers=servers), settings=settings
-    )
+    app = StreamApp(GROUP, {topology.UPLOADS: stage}, kafka=KafkaSettings(bootstrap_servers=servers), settings=settings)
     await app.start()
     await stop.wait()
     await app.stop()
