@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import cv2
 
@@ -36,6 +36,7 @@ from services.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 SEED = 20261122
+LOOK_S = 2.0  # how long is looked at what else the machine does
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine=machine(),
         command=shlex.join(["python", "-m", "bench", *given]),
         at_once=size.at_once,
+        busy_before=busy_share(LOOK_S),
     )
     try:
         with tempfile.TemporaryDirectory(prefix="pentimento-bench-") as folder:
@@ -89,6 +91,20 @@ def machine() -> str:
     """What kind of machine this is, not which."""
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores ({platform.machine()}), {memory_gb:.0f} GB of memory, no GPU used"
+
+
+def busy_share(seconds: float) -> float:
+    """Share of the cores, 0..1, that were busy during so many seconds."""
+    first = _ticks()
+    sleep(seconds)
+    idle, total = (now - before for now, before in zip(_ticks(), first, strict=True))
+    return 1 - idle / total if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """(idle, all) ticks of all cores since the machine started; see proc_stat(5)."""
+    counts = [int(number) for number in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return counts[3] + counts[4], sum(counts)
 
 
 def measured(pictures: Path, data: Path, size: Size) -> Figures:

@@ -15,16 +15,21 @@ from bench.drivers import Arrival, Round, joined
 GOAL_RATIO = 0.9
 GOAL_OVERHEAD_MS = 25
 GOAL_MEMORY_GB = 4
+QUIET = 0.1  # share of the cores that may be busy with other work
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Under which circumstances: date, machine kind, command, how many images at once."""
+    """Under which circumstances: date, machine kind, command, how many images at once.
+
+    `busy_before` is the share of the cores, 0..1, that other work kept busy before anything was started.
+    """
 
     date: str
     machine: str
     command: str
     at_once: int
+    busy_before: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,9 @@ def page(figures: Figures, setting: Setting) -> str:
     sections = [
         "# Benchmarks",
         f"Written by `{setting.command}` on {setting.date}: {setting.machine}. The whole embedded stack and the bench "
-        "share this one machine. `make bench` repeats it.",
+        f"share this one machine, of whose cores {setting.busy_before:.0%} were busy with other work before the run"
+        f"{'' if setting.busy_before < QUIET else ': too much for these figures to mean anything'}. `make bench` "
+        "repeats it.",
         "## The stream against the bare model server",
         f"{len(runs.through)} rounds of {len(runs.through[0].each)} images, {setting.at_once} on their way at once. In "
         "each round the same images go both ways, one way after the other, and the order alternates. *Straight* posts "

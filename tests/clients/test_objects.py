@@ -17,7 +17,6 @@ from services.core.errors import Rejected, Unavailable
 from services.core.intake.keys import image_key
 from tests.s3_server import S3Server
 
-
 KEY = image_key(sha256(b"a picture").hexdigest())
 
 
