@@ -4,6 +4,7 @@ TOOLS := .cache/tools
 UV := $(TOOLS)/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
+FIT_DATA ?= --photos samples/originals --photos samples/donors
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
@@ -47,6 +48,10 @@ format: setup ## put the code into form
 
 bench: setup ## measure the stream against the bare model server, side by side
 	$(BIN)/python -m bench --out docs/benchmarks.md
+
+fit: setup ## fit both networks; FIT_DATA names photographs and label maps (see the model cards)
+	$(BIN)/python -m trainer.fit difference $(FIT_DATA) --steps 900
+	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --size 192 --steps 1600
 
 docs: setup ## generate schemas, AsyncAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
 
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
@@ -106,5 +105,4 @@ def messages(
 ) -> AsyncGenerator[Message, None]:
     """The messages of a topic, see `EventReader.read`. Close it (`contextlib.aclosing`) when you stop early."""
     reader = EventReader(kafka_connection(settings.kafka), timeout_s=settings.kafka.request_timeout_s)
-    reading = reader.read(topic, from_beginning=from_beginning, until_end=until_end)
-    return cast(AsyncGenerator[Message, None], reading)
+    return reader.read(topic, from_beginning=from_beginning, until_end=until_end)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +152,9 @@ class EventReader:
         self._connection = connection
         self._timeout_s = timeout_s
 
-    async def read(self, topic: str, *, from_beginning: bool = True, until_end: bool = False) -> AsyncIterator[Message]:
+    async def read(
+        self, topic: str, *, from_beginning: bool = True, until_end: bool = False
+    ) -> AsyncGenerator[Message, None]:
         """The messages of a topic, in order within a partition, tombstones (value None) included.
 
         `until_end` stops at what was the end when reading began; otherwise new messages follow for ever. Close it

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import structlog
+
 from services.clients.ledger import Ledger
 from services.clients.models import Localisation, Models
 from services.clients.objects import Objects
@@ -17,12 +19,14 @@ from services.core.errors import Rejected
 from services.core.events import ImageIntaken, ModelVersion, VerdictReached
 from services.core.intake.keys import mask_key
 from services.core.judge.mask import describe, to_full_resolution
-from services.core.judge.route import Compare, Identical, Route, route
+from services.core.judge.route import Alone, Compare, Identical, Route, route
 from services.core.judge.verdict import Finding, decide, judged, needs_unconstrained, rejected, reused
 from services.core.pixels import encode_png, read_mask_png
 from services.core.policy import Policy
 from services.stream.timings import Timings
 from services.telemetry import Telemetry
+
+log = structlog.get_logger()
 
 
 class Judge:
@@ -82,6 +86,8 @@ class Judge:
             if isinstance(way, Compare):
                 with timings.stage("constrained"):
                     constrained = await self._constrained(intake, way, upload)
+                if constrained is None:
+                    way = Alone()
             if needs_unconstrained(way, constrained):
                 with timings.stage("unconstrained"):
                     unconstrained = await self._unconstrained(intake, upload)
@@ -89,8 +95,15 @@ class Judge:
         models = _took_part(constrained, unconstrained)
         return judged(intake, outcome, models, self._policy, now=self._now(), timings_ms=timings.milliseconds)
 
-    async def _constrained(self, intake: ImageIntaken, way: Compare, upload: bytes) -> Finding:
-        original = await self._objects.get(way.candidate.object_key, self._max_bytes)
+    async def _constrained(self, intake: ImageIntaken, way: Compare, upload: bytes) -> Finding | None:
+        """The pair's finding; None where the original has gone from the store, which is not the upload's fault."""
+        try:
+            original = await self._objects.get(way.candidate.object_key, self._max_bytes)
+        except Rejected as why:
+            log.warning(
+                "original_missing", upload_id=intake.upload_id, original_id=way.candidate.original_id, why=str(why)
+            )
+            return None
         answer = await self._models.constrained(upload, original, way.candidate.homography)
         return await self._finding(intake, answer)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from hashlib import sha256
 
 import pytest
 from PIL import ImageDraw
@@ -11,6 +12,7 @@ from PIL import ImageDraw
 from services.core import topology
 from services.core.envelope import Message, decode
 from services.core.events import DeadLetter, Decision, Path
+from services.core.intake.keys import image_key
 from tests.chaos.world import World, jpeg, picture, until
 
 SEEDS = itertools.count(1000)
@@ -48,6 +50,19 @@ async def test_good_bad_and_repeated_uploads_each_get_the_verdict_they_should(wo
     assert by_id[again].decision is by_id[unknown].decision
     assert by_id[same].path is Path.IDENTICAL
     assert by_id[same].decision is Decision.NO_EVIDENCE
+
+
+async def test_an_upload_whose_original_has_gone_from_the_store_is_looked_at_alone(world: World) -> None:
+    original = picture(next(SEEDS))
+    await world.original(jpeg(original, 95), "the-lost-original")
+    await until(world.idle)
+    lost = sha256(jpeg(original, 95)).hexdigest()
+    (upload,) = await world.upload([jpeg(original, 60)])
+    await world.verdicts([upload])
+    (world.folder / "objects" / image_key(lost)).unlink()
+    (later,) = await world.upload([jpeg(original, 50)])
+    (verdict,) = await world.verdicts([later])
+    assert (verdict.path, verdict.decision is not Decision.REJECTED) == (Path.UNCONSTRAINED, True)
 
 
 async def test_an_image_has_one_trace_from_upload_to_verdict(world: World) -> None:

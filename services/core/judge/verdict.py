@@ -217,7 +217,8 @@ def reused(
 
 def rejected(upload: ImageUploaded | ImageIntaken, why: Rejected, policy: Policy, *, now: datetime) -> VerdictReached:
     """The verdict of an upload that cannot be analysed, with the rejection's code and the reason in words."""
-    text = f"{REJECTION_CODES[why.code]} {why.message}"
+    detail = why.message[:1].upper() + why.message[1:]
+    text = f"{REJECTION_CODES[why.code]} {detail}".strip()
     return VerdictReached(
         upload_id=upload.upload_id,
         tenant=upload.tenant,
