@@ -8,13 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from services.clients.candidates import Candidates, Geometries, Geometry, Neighbour, Pair
 from services.clients.objects import Objects
+from services.core.errors import Rejected
 from services.core.events import Candidate
 from services.core.intake.lookup import rank, verify
 from services.settings import IntakeSettings
 from services.stream.guard import Known
 from services.stream.pool import DecodePool
+
+log = structlog.get_logger()
+NO_FIT = Geometry(0, 0.0, None)
 
 
 class Lookup:
@@ -62,26 +68,33 @@ class Lookup:
             fresh = await self._compared(known, missing)
             await self._geometries.remember(fresh)
             found = {**found, **fresh}
-        return [found[pair] for pair in pairs]
+        return [found.get(pair, NO_FIT) for pair in pairs]
 
     async def _compared(self, known: Known, neighbours: Sequence[Neighbour]) -> dict[Pair, Geometry]:
-        max_bytes = self._settings.max_bytes
-        originals = await asyncio.gather(
-            *(self._objects.get(n.picture.image.object_key, max_bytes) for n in neighbours)
-        )
+        fetched = await asyncio.gather(*(self._original(neighbour) for neighbour in neighbours))
+        here = [(n, data) for n, data in zip(neighbours, fetched, strict=True) if data is not None]
         answers = await self._pool.run(
             verify,
             known.data,
-            tuple(originals),
+            tuple(data for _, data in here),
             min_inliers=self._settings.min_inliers,
             max_pixels=self._settings.max_pixels,
         )
         return {
             (known.image.sha256, n.picture.image.sha256): (
-                Geometry(answer.inliers, answer.overlap, answer.homography) if answer else Geometry(0, 0.0, None)
+                Geometry(answer.inliers, answer.overlap, answer.homography) if answer else NO_FIT
             )
-            for n, answer in zip(neighbours, answers, strict=True)
+            for (n, _), answer in zip(here, answers, strict=True)
         }
+
+    async def _original(self, neighbour: Neighbour) -> bytes | None:
+        """The bytes of a registered picture; None where it has gone from the store, which is no fault of the upload."""
+        picture = neighbour.picture
+        try:
+            return await self._objects.get(picture.image.object_key, self._settings.max_bytes)
+        except Rejected as why:
+            log.warning("original_missing", original_id=picture.original_id, why=str(why))
+            return None
 
 
 def _candidate(neighbour: Neighbour, geometry: Geometry) -> Candidate:
