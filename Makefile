@@ -4,14 +4,20 @@ TOOLS := .cache/tools
 UV := $(TOOLS)/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
-FIT_DATA ?= --photos samples/originals --photos samples/donors
+SHARED ?= ../shared/data
+FIT_DATA ?= $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos --photos $(SHARED)/objects/coco/images \
+	--outlines $(SHARED)/objects/coco/labels --outlines $(SHARED)/segments,--photos samples/originals --photos samples/donors)
+EVAL_SETS ?= $(if $(wildcard $(SHARED)/validation),--set $(SHARED)/validation/imd2020 --set $(SHARED)/validation/comofod)
+EVAL_DATA ?= $(if $(wildcard $(SHARED)/photos),$(FIT_DATA),--photos samples/originals --photos samples/donors --split all)
+FIT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench fit lock docs browser clean
+.PHONY: help setup demo test test-all check format bench bench-pair fit fit-constrained fit-web-iml eval-constrained \
+	lock docs browser clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
 
 $(UV): requirements-uv.lock
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
@@ -49,9 +55,21 @@ format: setup ## put the code into form
 bench: setup ## measure the stream against the bare model server, side by side
 	$(BIN)/python -m bench --out docs/benchmarks.md
 
-fit: setup ## fit both networks; FIT_DATA names photographs and label maps (see the model cards)
-	$(BIN)/python -m trainer.fit difference $(FIT_DATA) --steps 900
-	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --size 192 --steps 1600
+bench-pair: setup ## where the time of a pair goes, and its memory, on one core
+	$(BIN)/python -m trainer.pair_timing
+
+fit: fit-constrained fit-web-iml ## fit every network; FIT_DATA names photographs and label maps (see the model cards)
+
+fit-constrained: setup ## the three networks of the pair model; FIT="--profile gpu" for a GPU, FIT=--resume to go on
+	$(BIN)/python -m trainer.fit difference $(FIT_DATA) --steps 2000 --version 0.2.0 $(FIT)
+	$(BIN)/python -m trainer.fit correlation $(FIT_DATA) --steps 900 --version 0.2.0 $(FIT)
+	$(BIN)/python -m trainer.fit pair_kind $(FIT_DATA) --steps 500 --version 0.2.0 $(FIT)
+
+fit-web-iml: setup ## the single-image network
+	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --size 192 --steps 1600 $(FIT)
+
+eval-constrained: setup ## measure the pair model on real pairs and on generated ones of photographs never fitted on
+	$(BIN)/python -m trainer.evaluate_constrained $(EVAL_SETS) $(EVAL_DATA) --out docs/evaluation-constrained.md
 
 docs: setup ## generate schemas, AsyncAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs

@@ -1,4 +1,4 @@
-"""Batches for a fit: generated on the way, in one worker process, the same for the same seed.
+"""Batches for a fit: generated on the way, in worker processes, the same for the same seed.
 
 In: a pool of photographs, a seed, a starting step. Out: an endless stream of `Batch`. Batch k holds samples
 k*B .. k*B+B-1 of the stream, so a resumed fit sees exactly what an unbroken one would have seen.
@@ -13,34 +13,62 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from model_archive import preprocess
-from trainer.synthesis import samples
+from model_archive.networks.pair_kind import KINDS
+from trainer.synthesis import objects, samples
 from trainer.synthesis.photos import PhotoPool
 
 
 class Batch(NamedTuple):
-    """`x` [B,C,S,S] float32 0..1 (C = 3 or 9, channels last in memory); `mask` [B,1,S,S] float32 0 or 1."""
+    """`x` [B,C,S,S] float32 0..1 (channels last in memory); `target` [B,1,S,S] float32 0 or 1 for networks that mark
+    pixels, [B] int64 for the one that tells kinds of pairs."""
 
     x: Tensor
-    mask: Tensor
+    target: Tensor
 
 
-def single_example(pool: PhotoPool, seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+Example = tuple[np.ndarray, np.ndarray]
+"""Input [C,S,S] float32 and target: mask [S,S] bool, or kind as int64 without dimensions."""
+
+
+def single_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
     """Input [3,S,S] and mask [S,S] of one single-picture sample."""
     sample = samples.single(pool, seed, index, size)
     return preprocess.rgb_input(sample.picture), sample.mask
 
 
-def pair_example(pool: PhotoPool, seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def pair_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
     """Input [9,S,S] and mask [S,S] of one pair sample."""
     sample = samples.pair(pool, seed, index, size)
     return preprocess.pair_input(sample.forged, sample.original, sample.valid), sample.mask
 
 
-EXAMPLES: dict[str, Callable[[PhotoPool, int, int, int], tuple[np.ndarray, np.ndarray]]] = {
+def object_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
+    """Input [10,S,S] and mask [S,S] of one sample of an object in another picture."""
+    sample = objects.object_sample(pool, seed, index, size)
+    return preprocess.object_input(sample.upload, sample.original, sample.valid, sample.points), sample.mask
+
+
+def kind_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
+    """Input [10,K,K] and kind (place in KINDS) of one aligned pair: every second one is the same picture."""
+    if index % 2:
+        sample = objects.object_sample(pool, seed, index, size)
+        x = preprocess.object_input(sample.upload, sample.original, sample.valid, sample.points)
+        kind = "sdg" if sample.mask.any() else "unrelated"
+    else:
+        made = samples.pair(pool, seed, index, size)
+        points = samples.matches(np.random.default_rng((seed, 5, index)), made)
+        x = preprocess.object_input(made.forged, made.original, made.valid, points)
+        kind = "spg"
+    return preprocess.kind_input(x), np.array(KINDS.index(kind), np.int64)
+
+
+EXAMPLES: dict[str, Callable[[PhotoPool, int, int, int], Example]] = {
+    "correlation": object_example,
     "difference": pair_example,
+    "pair_kind": kind_example,
     "web_iml": single_example,
 }
 """How an example of each network is made."""
@@ -50,32 +78,33 @@ class SampleStream(IterableDataset[Batch]):
     """Batches from `first_step` on, for ever."""
 
     def __init__(self, network: str, pool: PhotoPool, *, seed: int, size: int, batch: int, first_step: int = 0) -> None:
-        self.network, self.example = network, EXAMPLES[network]
+        self.example = EXAMPLES[network]
         self.pool, self.seed, self.size, self.batch, self.first_step = pool, seed, size, batch, first_step
 
     def __iter__(self) -> Iterator[Batch]:
+        """Every batch, or in a worker process every n-th, which the loader puts in order again."""
         cv2.setNumThreads(1)
-        step = self.first_step
+        worker = get_worker_info()
+        first, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        step = self.first_step + first
         while True:
             yield self.make(step)
-            step += 1
+            step += stride
 
     def make(self, step: int) -> Batch:
         """The batch of one step."""
-        channels = preprocess.CHANNELS[self.network]
-        x = np.empty((self.batch, self.size, self.size, channels), np.float32)
-        mask = np.empty((self.batch, 1, self.size, self.size), np.float32)
-        for place in range(self.batch):
-            made, forged = self.example(self.pool, self.seed, step * self.batch + place, self.size)
-            x[place], mask[place, 0] = made.transpose(1, 2, 0), forged
-        return Batch(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(mask))
+        first = step * self.batch
+        made = [self.example(self.pool, self.seed, first + place, self.size) for place in range(self.batch)]
+        x = np.stack([each.transpose(1, 2, 0) for each, _ in made])
+        targets = np.stack([target for _, target in made])
+        if targets.ndim > 1:
+            targets = targets[:, None].astype(np.float32)
+        return Batch(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(targets))
 
 
 def batches(stream: SampleStream, *, workers: int) -> Iterator[Batch]:
-    """The stream's batches in order: made in one other process, or in this one where `workers` is 0."""
-    if workers not in (0, 1):
-        raise ValueError("one worker keeps the batches in order: workers must be 0 or 1")
+    """The stream's batches in order: made in so many other processes, or in this one where `workers` is 0."""
     if workers == 0:
         return iter(stream)
-    loader: DataLoader[Batch] = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3)
+    loader: DataLoader[Batch] = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=3)
     return iter(loader)

@@ -22,14 +22,15 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import Tensor, nn
+from torch import nn
 
 from model_archive import weights
 from model_archive.networks import registry
 from trainer import schedule
-from trainer.calibrate import calibrated
+from trainer.calibrate import CALIBRATED, calibrated
 from trainer.data import Batch, SampleStream, batches
-from trainer.loss import LossWeights, localisation_loss
+from trainer.loss import LOSSES, LossWeights
+from trainer.progress_sheet import progress_sheet
 from trainer.synthesis.photos import PhotoPool
 
 SOURCES = (
@@ -66,7 +67,8 @@ class FitSettings:
     loss: LossWeights = field(default_factory=LossWeights)
     seed: int = 20261122
     threads: int = 1
-    workers: int = 1
+    workers: int = 1  # processes that make samples; the fit is the same for any number of them
+    device: str = "cpu"
     half: bool = True  # bfloat16 where the processor has it: twice as fast, same masks
     checkpoint_every: int = 250  # steps
     resume: bool = False
@@ -77,6 +79,18 @@ class FitSettings:
     def checkpoint(self) -> Path:
         """Where the resumable state lies."""
         return self.out.with_suffix(".checkpoint.pt")
+
+    @property
+    def sheet(self) -> Path:
+        """Where the sample pictures lie, renewed with every checkpoint."""
+        return self.out.with_suffix(".samples.png")
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "cpu": {},
+    "gpu": {"size": 384, "batch": 48, "steps": 40_000, "workers": 14},
+}
+"""Defaults by kind of machine: two cores in about an hour and a half, one H100-class GPU over night."""
 
 
 @dataclass(slots=True)
@@ -116,13 +130,13 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
     code = code_digest()
     state = started(settings)
     if settings.resume and settings.checkpoint.exists():
-        state.restore(torch.load(settings.checkpoint, weights_only=True))
+        state.restore(torch.load(settings.checkpoint, weights_only=True, map_location=settings.device))
         console.print(f"resumed at step {state.step}")
     stream = SampleStream(
         settings.network, pool, seed=settings.seed, size=settings.size, batch=settings.batch, first_step=state.step
     )
     with _progress(console, settings) as bar:
-        loop(settings, state, batches(stream, workers=settings.workers), bar)
+        loop(settings, state, batches(stream, workers=settings.workers), bar, held_out)
     card = weights.Card(
         network=settings.network,
         version=settings.version,
@@ -132,10 +146,12 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
         code_sha256=code,
         data_sha256=pool.digest(),
         command=settings.command,
-        fitted_on=f"{platform.machine()}, {settings.threads} thread(s), {state.elapsed_s / 60:.1f} minutes",
+        fitted_on=f"{_machine(settings)}, {state.elapsed_s / 60:.1f} minutes",
     )
-    console.print(f"calibrating on {settings.calibration_samples} generated pictures of held-out photographs")
-    card = calibrated(state.averaged, card, held_out, count=settings.calibration_samples, seed=settings.seed + 1)
+    state.averaged.to("cpu")
+    if settings.network in CALIBRATED:
+        console.print(f"calibrating on {settings.calibration_samples} generated pictures of held-out photographs")
+        card = calibrated(state.averaged, card, held_out, count=settings.calibration_samples, seed=settings.seed + 1)
     weights.save(state.averaged, card, settings.out)
     console.print(f"{settings.out}: {card}")
     return card
@@ -143,7 +159,7 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
 
 def started(settings: FitSettings) -> State:
     """A state at step 0."""
-    network = registry.build(settings.network)
+    network = registry.build(settings.network).to(settings.device)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -151,8 +167,11 @@ def started(settings: FitSettings) -> State:
     return State(network, copy.deepcopy(network).requires_grad_(False), optimiser)
 
 
-def loop(settings: FitSettings, state: State, stream: Iterator[Batch], bar: Progress) -> None:
-    """Steps until the fit is done; changes `state`. Leaves a checkpoint behind."""
+def loop(
+    settings: FitSettings, state: State, stream: Iterator[Batch], bar: Progress, shown: PhotoPool | None = None
+) -> None:
+    """Steps until the fit is done; changes `state`. Leaves a checkpoint behind, and beside it a sheet of what the
+    averaged network makes of samples of the photographs `shown`, where there are any."""
     task = bar.add_task(settings.network, total=settings.steps, completed=state.step, loss=float("nan"), rate=0.0)
     smooth: float | None = None
     clock = time.monotonic() - state.elapsed_s
@@ -166,6 +185,8 @@ def loop(settings: FitSettings, state: State, stream: Iterator[Batch], bar: Prog
         bar.update(task, completed=state.step, loss=smooth, rate=rate)
         if state.step % settings.checkpoint_every == 0:
             checkpoint(settings, state)
+            if shown is not None:
+                progress_sheet(state.averaged, settings.network, shown, settings.sheet, settings.seed, settings.size)
             bar.console.print(f"step {state.step}  {state.elapsed_s / 60:.1f} min  loss {smooth:.4f}  rate {rate:.2e}")
     checkpoint(settings, state)
 
@@ -174,9 +195,12 @@ def step(settings: FitSettings, state: State, batch: Batch, rate: float) -> floa
     """One step of AdamW at a learning rate; returns the loss."""
     for group in state.optimiser.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.half and _has_bfloat16()):
-        out = state.network(batch.x)
-    loss: Tensor = localisation_loss(out, batch.mask, settings.loss)
+    x, target = batch.x.to(settings.device), batch.target.to(settings.device)
+    with torch.autocast(
+        torch.device(settings.device).type, torch.bfloat16, enabled=settings.half and _has_bfloat16(settings)
+    ):
+        out = state.network(x)
+    loss = LOSSES[settings.network](out, target, settings.loss)
     state.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
@@ -221,7 +245,15 @@ def _average(state: State, decay: float) -> None:
             kept.copy_(now)
 
 
-def _has_bfloat16() -> bool:
+def _machine(settings: FitSettings) -> str:
+    if torch.device(settings.device).type == "cuda":
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()}, {settings.threads} thread(s)"
+
+
+def _has_bfloat16(settings: FitSettings) -> bool:
+    if torch.device(settings.device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -250,11 +282,18 @@ def parsed(arguments: list[str]) -> FitSettings:
     parser.add_argument("--size", type=int, default=base.size)
     parser.add_argument("--seed", type=int, default=base.seed)
     parser.add_argument("--threads", type=int, default=base.threads)
-    parser.add_argument("--workers", type=int, default=base.workers, choices=(0, 1))
+    parser.add_argument("--workers", type=int, default=base.workers, help="processes that make samples")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="cpu", help="defaults for a kind of machine")
     parser.add_argument("--calibration-samples", type=int, default=base.calibration_samples)
     parser.add_argument("--version", default=base.version)
     parser.add_argument("--resume", action="store_true")
+    profile, _ = parser.parse_known_args(arguments)
+    parser.set_defaults(**PROFILES[profile.profile])
     options = vars(parser.parse_args(arguments))
+    del options["profile"]
+    if options["device"] == "auto":
+        options["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     options["photos"] = tuple(options["photos"] or [Path("samples")])
     options["outlines"] = tuple(options["outlines"])
     options["out"] = options["out"] or weights.default_path(options["network"])

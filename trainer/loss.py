@@ -7,7 +7,9 @@ arXiv 2508.20987.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +37,21 @@ def localisation_loss(out: Localisation, mask: Tensor, weights: LossWeights) -> 
     image = functional.binary_cross_entropy_with_logits(out.image.float(), forged)
     first = functional.binary_cross_entropy_with_logits(out.coarse, small)
     return mask_loss(out.mask, mask, weights) + weights.auxiliary * first + weights.image * image
+
+
+def kind_loss(logits: Tensor, kind: Tensor, weights: LossWeights) -> Tensor:
+    """Cross-entropy of kinds of pairs: [B,3] logits, [B] int64."""
+    del weights
+    return functional.cross_entropy(logits.float(), kind)
+
+
+LOSSES: dict[str, Callable[[Any, Tensor, LossWeights], Tensor]] = {
+    "correlation": localisation_loss,
+    "difference": localisation_loss,
+    "pair_kind": kind_loss,
+    "web_iml": localisation_loss,
+}
+"""What each network's fit makes small."""
 
 
 def mask_loss(logits: Tensor, mask: Tensor, weights: LossWeights) -> Tensor:

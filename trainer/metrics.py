@@ -40,10 +40,23 @@ def auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
     count, rest = int(positive.sum()), int((~positive).sum())
     if count == 0 or rest == 0:
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    middle_rank = np.cumsum(counts) - (counts - 1) / 2.0
-    rank_sum = float(middle_rank[inverse][positive].sum())
+    rank_sum = float(_ranks(scores)[positive].sum())
     return (rank_sum - count * (count + 1) / 2.0) / (count * rest)
+
+
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Spearman's rank correlation of two rows of numbers [N], -1..1; ties share their middle rank."""
+    ranks = [_ranks(values) for values in (first, second)]
+    centred = [rank - rank.mean() for rank in ranks]
+    spread = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    return float((centred[0] * centred[1]).sum() / spread) if spread > 0 else 0.0
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks [N] from 1 on, ties at their middle."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts - 1) / 2.0
+    return np.asarray(middle[inverse], np.float64)
 
 
 def interval(values: Floats, *, seed: int = 0, rounds: int = 1000) -> tuple[float, float]:

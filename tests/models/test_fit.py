@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -107,13 +108,34 @@ def test_a_resumed_fit_ends_with_the_same_weights_as_an_unbroken_one(settings: F
     assert [name for name, value in unbroken.items() if not torch.equal(value, resumed[name])] == []
 
 
-def test_the_worker_process_makes_the_same_batches_as_this_one(pool: PhotoPool) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_make_the_same_batches_in_the_same_order_as_this_one(pool: PhotoPool, workers: int) -> None:
     stream = SampleStream("web_iml", pool, seed=3, size=48, batch=2, first_step=5)
-    here, there = batches(stream, workers=0), batches(stream, workers=1)
-    for _ in range(2):
+    here, there = batches(stream, workers=0), batches(stream, workers=workers)
+    for _ in range(4):
         one, two = next(here), next(there)
         assert torch.equal(one.x, two.x)
-        assert torch.equal(one.mask, two.mask)
+        assert torch.equal(one.target, two.target)
+
+
+@pytest.mark.parametrize("network", ["correlation", "pair_kind"])
+def test_every_network_of_the_pair_model_can_be_fitted(network: str, settings: FitSettings, quiet: Console) -> None:
+    small = replace(settings, network=network, steps=2, out=settings.out.with_name(f"{network}.safetensors"))
+    assert fit(small, quiet).network == network
+    assert weights.load(small.out).card.steps == 2
+
+
+def test_a_fit_leaves_a_sheet_of_what_it_makes_of_held_out_samples(settings: FitSettings, quiet: Console) -> None:
+    fit(settings, quiet)
+    sheet = cv2.imread(str(settings.sheet))
+    assert sheet is not None
+    assert sheet.shape == (8 * settings.size, 4 * settings.size, 3)
+
+
+def test_a_profile_gives_defaults_that_options_go_before() -> None:
+    settings = parsed(["difference", "--profile", "gpu", "--batch", "4", "--device", "cpu"])
+    assert (settings.size, settings.batch, settings.steps) == (384, 4, 40_000)
+    assert parsed(["difference"]).size == 256
 
 
 def test_fitted_weights_know_their_seed_code_data_and_command(settings: FitSettings, quiet: Console) -> None:

@@ -40,3 +40,16 @@ def test_scores_that_come_true_as_often_as_they_say_have_no_calibration_error() 
     positive = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)
     assert metrics.calibration_error(scores, positive) == pytest.approx(0.0)
     assert metrics.calibration_error(scores, ~positive) == pytest.approx(0.5)
+
+
+def test_ranks_that_agree_correlate_fully_whatever_the_numbers() -> None:
+    first = np.array([1.0, 5.0, 2.0, 9.0])
+    assert metrics.rank_correlation(first, first**3) == pytest.approx(1.0)
+    assert metrics.rank_correlation(first, -first) == pytest.approx(-1.0)
+    assert metrics.rank_correlation(first, np.ones(4)) == 0.0
+
+
+def test_tied_ranks_share_their_middle() -> None:
+    assert metrics.rank_correlation(np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        0.866, abs=1e-3
+    )

@@ -17,7 +17,8 @@ class Disturbance:
     """Steps in the order in which they are applied. Neutral values do nothing.
 
     `resize` scales there and back (1 = not at all); `sigma` is a Gaussian blur in pixels; `gain`, `offset` (0..255)
-    and `gamma` change each channel; `noise` is the standard deviation in grey levels; `jpeg` lists qualities of
+    and `gamma` change each channel; `saturation` 0 is greyscale; `contrast` stretches around mid grey; `sharpen` is
+    the strength of an unsharp mask; `noise` is the standard deviation in grey levels; `jpeg` lists qualities of
     consecutive saves and `chroma` whether the last keeps full colour resolution.
     """
 
@@ -26,6 +27,9 @@ class Disturbance:
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: float = 0.0
     gamma: float = 1.0
+    saturation: float = 1.0
+    contrast: float = 1.0
+    sharpen: float = 0.0
     noise: float = 0.0
     noise_seed: int = 0
     jpeg: tuple[int, ...] = ()
@@ -36,12 +40,24 @@ class Disturbance:
         picture = _there_and_back(picture, self.resize)
         if self.sigma > 0:
             picture = cv2.GaussianBlur(picture, (0, 0), self.sigma)
-        picture = self._recoloured(picture)
+        if self.sharpen > 0:
+            soft = cv2.GaussianBlur(picture, (0, 0), 1.0)
+            picture = cv2.addWeighted(picture, 1.0 + self.sharpen, soft, -self.sharpen, 0.0)
+        picture = self._recoloured(self._toned(picture))
         if self.noise > 0:
             picture = noisy(picture, self.noise, self.noise_seed)
         for quality in self.jpeg:
             picture = jpeg(picture, quality, full_chroma=self.chroma)
         return picture
+
+    def _toned(self, picture: np.ndarray) -> np.ndarray:
+        if self.saturation == 1.0 and self.contrast == 1.0:
+            return picture
+        levels = picture.astype(np.float32)
+        grey = levels @ np.array([0.299, 0.587, 0.114], np.float32)
+        levels = grey[..., None] + (levels - grey[..., None]) * self.saturation
+        levels = 127.5 + (levels - 127.5) * self.contrast
+        return np.asarray(np.clip(np.round(levels), 0, 255), np.uint8)
 
     def _recoloured(self, picture: np.ndarray) -> np.ndarray:
         if self.gain == (1.0, 1.0, 1.0) and self.offset == 0.0 and self.gamma == 1.0:
@@ -82,14 +98,17 @@ def saved(rng: np.random.Generator) -> Disturbance:
 
 def side(rng: np.random.Generator) -> Disturbance:
     """What one side of a pair went through on its own way: resampling, recompression, global colour."""
-    coloured = rng.random() < 0.35
-    gains = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.08)) if coloured else np.ones(3)
+    coloured = rng.random() < 0.4
+    gains = np.exp(rng.normal(0, 0.08, 3) + rng.normal(0, 0.1)) if coloured else np.ones(3)
     return Disturbance(
         resize=float(np.exp(rng.uniform(np.log(0.45), np.log(1.6)))) if rng.random() < 0.5 else 1.0,
         sigma=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.15 else 0.0,
         gain=(float(gains[0]), float(gains[1]), float(gains[2])),
-        offset=float(rng.normal(0, 6)) if coloured else 0.0,
-        gamma=float(np.exp(rng.normal(0, 0.1))) if rng.random() < 0.2 else 1.0,
+        offset=float(rng.normal(0, 8)) if coloured else 0.0,
+        gamma=float(np.exp(rng.normal(0, 0.15))) if rng.random() < 0.25 else 1.0,
+        saturation=float(rng.choice([0.0, rng.uniform(0.4, 1.6)], p=[0.15, 0.85])) if rng.random() < 0.15 else 1.0,
+        contrast=float(np.exp(rng.normal(0, 0.15))) if rng.random() < 0.2 else 1.0,
+        sharpen=float(rng.uniform(0.2, 1.2)) if rng.random() < 0.12 else 0.0,
         noise=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.15 else 0.0,
         noise_seed=int(rng.integers(2**31)),
         jpeg=_qualities(rng, none=0.2, lowest=40),

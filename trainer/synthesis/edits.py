@@ -8,12 +8,12 @@ the artefact); its parameters are ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from trainer.synthesis import shapes
+from trainer.synthesis import local_edits, shapes
+from trainer.synthesis.blending import Edit, harmonised, inpainted, mixed, pasted, placed, poisson
 from trainer.synthesis.photos import Scene
 
 SMALLEST_SHARE = 0.0008
@@ -27,26 +27,17 @@ FONTS = (
 LETTERS = np.array(list("ABCDEFGHIKLMNOPRSTUVWabcdefghiklmnoprstuvw0123456789 .!"))
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A forged picture [S,S,3] uint8 and what of it is forged, [S,S] bool. `kind` names the edit."""
-
-    kind: str
-    picture: np.ndarray
-    mask: np.ndarray
-
-
 def splice(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     """A part of the donor pasted into the host: scaled, turned, feathered, its colours drawn towards the host's."""
     cut = shapes.region(rng, donor)
-    moved, alpha = _placed(rng, donor.picture, cut, scale=(0.5, 1.4), turn=25)
+    moved, alpha, _ = placed(rng, donor.picture, cut, scale=(0.5, 1.4), turn=25)
     if rng.random() < 0.6:
-        moved = _harmonised(rng, moved, alpha, host.picture)
+        moved = harmonised(rng, moved, alpha, host.picture)
     if rng.random() < 0.1:
-        blended = _poisson(moved, alpha, host.picture)
+        blended = poisson(moved, alpha, host.picture)
         if blended is not None:
             return Edit("splice", blended, alpha > 0.5)
-    return Edit("splice", _pasted(rng, host.picture, moved, alpha), alpha > 0.5)
+    return Edit("splice", pasted(rng, host.picture, moved, alpha), alpha > 0.5)
 
 
 def copy_move(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
@@ -54,8 +45,8 @@ def copy_move(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     del donor
     cut = shapes.region(rng, host)
     rigid = rng.random() < 0.5
-    moved, alpha = _placed(rng, host.picture, cut, scale=(1, 1) if rigid else (0.75, 1.3), turn=0 if rigid else 20)
-    return Edit("copy_move", _pasted(rng, host.picture, moved, alpha), alpha > 0.5)
+    moved, alpha, _ = placed(rng, host.picture, cut, scale=(1, 1) if rigid else (0.75, 1.3), turn=0 if rigid else 20)
+    return Edit("copy_move", pasted(rng, host.picture, moved, alpha), alpha > 0.5)
 
 
 def removal(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
@@ -64,15 +55,15 @@ def removal(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     hole = shapes.region(rng, host)
     if hole.mean() < 0.06 and rng.random() < 0.5:
         method = cv2.INPAINT_TELEA if rng.random() < 0.6 else cv2.INPAINT_NS
-        filled = _inpainted(host.picture, hole, method)
+        filled = inpainted(host.picture, hole, method)
         return Edit("removal", filled, hole)
     size = hole.shape[0]
     angle, far = rng.uniform(0, 2 * np.pi), np.sqrt(hole.sum()) * rng.uniform(1.0, 1.6)
     shift = np.array([[1, 0, far * np.cos(angle)], [0, 1, far * np.sin(angle)]])
     moved = cv2.warpAffine(host.picture, shift, (size, size), borderMode=cv2.BORDER_REFLECT)
     alpha = hole.astype(np.float32)
-    blended = _poisson(moved, alpha, host.picture) if rng.random() < 0.35 else None
-    return Edit("removal", _pasted(rng, host.picture, moved, alpha) if blended is None else blended, hole)
+    blended = poisson(moved, alpha, host.picture) if rng.random() < 0.35 else None
+    return Edit("removal", pasted(rng, host.picture, moved, alpha) if blended is None else blended, hole)
 
 
 def recolour(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
@@ -84,7 +75,7 @@ def recolour(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     hsv[..., 1] *= float(np.exp(rng.normal(0, 0.4)))
     hsv[..., 2] *= float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.12, 0.5)))
     changed = cv2.cvtColor(np.clip(hsv, 0, [179, 255, 255]).astype(np.uint8), cv2.COLOR_HSV2RGB)
-    return Edit("recolour", _pasted(rng, host.picture, changed, cut.astype(np.float32)), cut)
+    return Edit("recolour", pasted(rng, host.picture, changed, cut.astype(np.float32)), cut)
 
 
 def retouch(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
@@ -107,7 +98,7 @@ def retouch(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
             size, block = picture.shape[0], int(rng.integers(4, 12))
             small = cv2.resize(picture, (size // block, size // block), interpolation=cv2.INTER_AREA)
             changed = cv2.resize(small, (size, size), interpolation=cv2.INTER_NEAREST)
-    return Edit("retouch", _pasted(rng, picture, changed, cut.astype(np.float32)), cut)
+    return Edit("retouch", pasted(rng, picture, changed, cut.astype(np.float32)), cut)
 
 
 def overlay(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
@@ -127,7 +118,7 @@ def overlay(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
         alpha = canvas.astype(np.float32) / 255.0
     drawn = np.broadcast_to(colour.astype(np.uint8), host.picture.shape)
     opacity = 1.0 if rng.random() < 0.7 else float(rng.uniform(0.5, 0.9))
-    return Edit("overlay", _mixed(host.picture, drawn, alpha * opacity), alpha > 0.4)
+    return Edit("overlay", mixed(host.picture, drawn, alpha * opacity), alpha > 0.4)
 
 
 def object_jitter(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
@@ -147,18 +138,22 @@ def object_jitter(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     uncovered = cut & (alpha < 0.5)
     ground = host.picture
     if uncovered.any():
-        ground = _inpainted(ground, cv2.dilate(uncovered.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-    return Edit("object_jitter", _pasted(rng, ground, changed, alpha), (alpha > 0.5) | uncovered)
+        ground = inpainted(ground, cv2.dilate(uncovered.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    return Edit("object_jitter", pasted(rng, ground, changed, alpha), (alpha > 0.5) | uncovered)
 
 
 EDITS: tuple[tuple[Callable[[np.random.Generator, Scene, Scene], Edit], float], ...] = (
-    (splice, 0.36),
+    (splice, 0.30),
     (copy_move, 0.13),
-    (removal, 0.14),
-    (object_jitter, 0.13),
+    (removal, 0.12),
+    (object_jitter, 0.10),
     (recolour, 0.06),
-    (retouch, 0.10),
-    (overlay, 0.08),
+    (retouch, 0.07),
+    (overlay, 0.07),
+    (local_edits.warp, 0.04),
+    (local_edits.touch_up, 0.04),
+    (local_edits.relight, 0.03),
+    (local_edits.texture_fill, 0.04),
 )
 """Every edit with its share among the generated forgeries."""
 
@@ -171,64 +166,4 @@ def forge(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
         if SMALLEST_SHARE < edit.mask.mean() < 0.6:
             return edit
     cut = shapes.shape(rng, host.picture.shape[0], share=0.1)
-    return Edit("splice", _mixed(host.picture, donor.picture, cut.astype(np.float32)), cut)
-
-
-def _placed(
-    rng: np.random.Generator, picture: np.ndarray, cut: np.ndarray, *, scale: tuple[float, float], turn: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The cut-out moved to a random place: its picture [S,S,3] uint8 and coverage [S,S] float32 0..1."""
-    size = cut.shape[0]
-    ys, xs = np.nonzero(cut)
-    centre = (float(xs.mean()), float(ys.mean())) if xs.size else (size / 2, size / 2)
-    matrix = cv2.getRotationMatrix2D(centre, float(rng.uniform(-turn, turn)), float(rng.uniform(*scale)))
-    target = rng.uniform(0.12 * size, 0.88 * size, 2)
-    matrix[:, 2] = matrix[:, 2] + np.round(target - centre)  # whole pixels: a rigid copy stays free of resampling
-    moved = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    alpha = cv2.warpAffine(cut.astype(np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR)
-    if rng.random() < 0.3 and turn > 0:
-        return np.ascontiguousarray(moved[:, ::-1]), np.ascontiguousarray(alpha[:, ::-1])
-    return moved, alpha
-
-
-def _pasted(rng: np.random.Generator, ground: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """`top` over `ground` with an edge that is hard, feathered, or very soft."""
-    softness = float(rng.choice([0.0, rng.uniform(0.5, 1.5), rng.uniform(1.5, 4.0)], p=[0.3, 0.5, 0.2]))
-    if softness > 0:
-        alpha = cv2.GaussianBlur(alpha, (0, 0), softness)
-    return _mixed(ground, top, alpha)
-
-
-def _mixed(ground: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    weight = alpha[..., None]
-    mixed = ground * (1.0 - weight) + top * weight
-    return np.asarray(np.clip(np.round(mixed), 0, 255), np.uint8)
-
-
-def _harmonised(rng: np.random.Generator, top: np.ndarray, alpha: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """`top` with its mean and spread (in Lab, under `alpha`) drawn towards those of the ground."""
-    inside = alpha > 0.5
-    if inside.sum() < 16:
-        return top
-    lab = cv2.cvtColor(top, cv2.COLOR_RGB2LAB).astype(np.float32)
-    goal = cv2.cvtColor(ground, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
-    mean, spread = lab[inside].mean(0), lab[inside].std(0) + 1.0
-    amount = rng.uniform(0.3, 0.9)
-    matched = (lab - mean) / spread * (goal.std(0) + 1.0) + goal.mean(0)
-    mixed = lab * (1 - amount) + matched * amount
-    return np.asarray(cv2.cvtColor(np.clip(mixed, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB))
-
-
-def _inpainted(picture: np.ndarray, hole: np.ndarray, method: int = cv2.INPAINT_TELEA) -> np.ndarray:
-    return np.asarray(cv2.inpaint(picture, hole.astype(np.uint8) * 255, 4, method))
-
-
-def _poisson(top: np.ndarray, alpha: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
-    """`top` blended into the ground by its gradients (OpenCV's seamless cloning); None where it touches the border."""
-    inside = (alpha > 0.5).astype(np.uint8) * 255
-    x, y, width, height = cv2.boundingRect(inside)
-    size = ground.shape[0]
-    if width < 8 or height < 8 or x < 2 or y < 2 or x + width > size - 2 or y + height > size - 2:
-        return None
-    centre = (x + width // 2, y + height // 2)
-    return np.asarray(cv2.seamlessClone(top, ground, inside, centre, cv2.NORMAL_CLONE))
+    return Edit("splice", mixed(host.picture, donor.picture, cut.astype(np.float32)), cut)

@@ -2,7 +2,7 @@
 
 In: folders of photographs, and folders of label maps (one PNG per photograph, same stem, one value a region).
 Out: `PhotoPool`, which cuts a random `Scene` of a wanted size out of a random photograph. The pool is split by a hash
-of the file's stem, so that calibration never sees a photograph that the weights were fitted on.
+of the file's stem, so that neither calibration nor tests ever see a photograph that the weights were fitted on.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ import numpy as np
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 HELD_OUT_SHARE = 0.08
-Split = Literal["fit", "held_out", "all"]
+TEST_SHARE = 0.06
+Split = Literal["fit", "held_out", "test", "all"]
+"""`fit` for weights, `held_out` for their calibration, `test` for figures that are published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A cut-out of one photograph. `picture` [S,S,3] uint8 sRGB; `labels` [S,S] int32 regions, or None if not known."""
+    """A square cut-out of one photograph.
+
+    `picture` [S,S,3] uint8 sRGB; `labels` [S,S] int32 regions, or None if not known; `photo` names the photograph.
+    """
 
     picture: np.ndarray
     labels: np.ndarray | None
+    photo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,15 @@ class PhotoPool:
         """The photographs of one split under `folders`, in a stable order. Label maps are matched by stem."""
         labels = {path.stem: path for folder in outlines for path in sorted(folder.rglob("*.png"))}
         paths = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        kept = held_out([path.stem for path in paths])
-        chosen = [p for p in paths if split == "all" or (p.stem in kept) == (split == "held_out")]
+        stems = [path.stem for path in paths]
+        kept, tested = held_out(stems), tests(stems)
+        splits: dict[Split, set[str]] = {
+            "all": set(stems),
+            "fit": set(stems) - kept - tested,
+            "held_out": kept,
+            "test": tested,
+        }
+        chosen = [path for path in paths if path.stem in splits[split]]
         return cls([Photo(p, labels.get(p.stem), _pixels(p)) for p in chosen])
 
     def digest(self) -> str:
@@ -81,17 +94,24 @@ class PhotoPool:
         window = (slice(top, top + size), slice(left, left + size))
         step = -1 if rng.random() < 0.5 else 1
         cut = None if labels is None else np.ascontiguousarray(labels[window][:, ::step])
-        return Scene(np.ascontiguousarray(picture[window][:, ::step]), cut)
+        return Scene(np.ascontiguousarray(picture[window][:, ::step]), cut, photo.path.stem)
 
 
 def held_out(stems: Sequence[str]) -> set[str]:
     """The stems that are kept for calibration: about 8 % of them, chosen by hash; two of a small collection."""
+    ranked = sorted(set(stems), key=_place)
+    return set(ranked[:2]) | {stem for stem in ranked if _place(stem) < HELD_OUT_SHARE}
 
-    def place(stem: str) -> float:
-        return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big") / 2**64
 
-    ranked = sorted(set(stems), key=place)
-    return set(ranked[:2]) | {stem for stem in ranked if place(stem) < HELD_OUT_SHARE}
+def tests(stems: Sequence[str]) -> set[str]:
+    """The stems that are kept for tests: about 6 % of them, chosen by hash; none of a small collection, perhaps."""
+    inside = {stem for stem in stems if HELD_OUT_SHARE <= _place(stem) < HELD_OUT_SHARE + TEST_SHARE}
+    return inside - held_out(stems)
+
+
+def _place(stem: str) -> float:
+    """Where a stem falls, 0..1, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big") / 2**64
 
 
 def read_rgb(path: Path) -> np.ndarray:
