@@ -51,9 +51,9 @@ class Card:
         return f"{self.version}+{digest[:12]}"
 
 
-def default_path(name: str) -> Path:
-    """Where the shipped weights of a network lie."""
-    return FOLDER / f"{name}.safetensors"
+def default_path(name: str, folder: Path | None = None) -> Path:
+    """Where the weights of a network lie: in `folder`, or among the shipped ones."""
+    return (folder or FOLDER) / f"{name}.safetensors"
 
 
 def read(path: Path) -> Card:

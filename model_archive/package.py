@@ -30,32 +30,37 @@ TORCHSERVE = "0.12.0"  # the archiver version that the manifest is written as
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What a served model is made of: a handler module below `model_archive/handlers`, and a network's weights."""
+    """What a served model is made of: a handler module below `model_archive/handlers`, and weights of networks, the
+    main one's first."""
 
     handler: str
-    network: str
+    networks: tuple[str, ...]
 
 
-ARCHIVES = {"constrained": Archive("constrained", "difference"), "unconstrained": Archive("unconstrained", "web_iml")}
+ARCHIVES = {
+    "constrained": Archive("constrained", ("difference", "correlation", "pair_kind")),
+    "unconstrained": Archive("unconstrained", ("web_iml",)),
+}
 """The served models by name."""
 
 
-def build(name: str, out_dir: Path, version: str = VERSION, *, weights_path: Path | None = None) -> Path:
-    """Writes `<out_dir>/<name>.mar` and returns its path. `weights_path` takes other weights than the shipped ones.
+def build(name: str, out_dir: Path, version: str = VERSION, *, weights: Path | None = None) -> Path:
+    """Writes `<out_dir>/<name>.mar` and returns its path. `weights` is a folder of other weights than the shipped ones.
 
     Raises ValueError for an unknown name and Broken for weights that do not load.
     """
     if name not in ARCHIVES:
         raise ValueError(f"no served model is called {name!r}; there are {', '.join(sorted(ARCHIVES))}")
     archive = ARCHIVES[name]
-    fitted = weights_path or card.default_path(archive.network)
-    if card.read(fitted).network != archive.network:
-        raise Broken(f"{fitted} holds weights of {card.read(fitted).network}, {name} needs those of {archive.network}")
+    fitted = {network: card.default_path(network, weights) for network in archive.networks}
+    for network, path in fitted.items():
+        if card.read(path).network != network:
+            raise Broken(f"{path} holds weights of {card.read(path).network}, {name} needs those of {network}")
     entry = f"model_archive/handlers/{archive.handler}.py"
     code = sources(ROOT / entry) | sources(ROOT / PROBE)
     files = {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted(code)}
     files[f"{archive.handler}.py"] = files[entry]  # TorchServe imports the handler from the archive's top
-    files[f"{archive.network}.safetensors"] = fitted.read_bytes()
+    files |= {f"{network}.safetensors": path.read_bytes() for network, path in fitted.items()}
     files["MAR-INF/MANIFEST.json"] = _manifest(name, version, archive)
     out_dir.mkdir(parents=True, exist_ok=True)
     target = out_dir / f"{name}.mar"
@@ -101,7 +106,7 @@ def _manifest(name: str, version: str, archive: Archive) -> bytes:
         "runtime": "python",
         "model": {
             "modelName": name,
-            "serializedFile": f"{archive.network}.safetensors",
+            "serializedFile": f"{archive.networks[0]}.safetensors",
             "handler": f"{archive.handler}.py",
             "modelVersion": version,
         },

@@ -1,11 +1,12 @@
 """Pixels to network inputs: the one preparation that fitting and serving share.
 
 In: [H,W,3] uint8 RGB pictures. Out: float32 arrays [C,H,W] 0..1 that the networks take, padded right and below to the
-networks' granule. Pure numpy.
+networks' granule. No learned parts.
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,13 +15,19 @@ Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
-CHANNELS = {"difference": 9, "web_iml": 3}
+CHANNELS = {"correlation": 10, "difference": 9, "pair_kind": 10, "web_iml": 3}
 """Channels of each network's input."""
 
-SAMPLED_PIXELS = 6_000  # enough to fit two numbers per channel; keeps large pictures fast
+KIND_SIDE = 128
+"""Pixels of both sides at which the kind of a pair is judged."""
+
+SAMPLED_PIXELS = 6_000  # enough to fit ten numbers per channel; keeps large pictures fast
+LEAST_SAMPLES = 64  # with fewer, colours are left as they are
 TRIM_ROUNDS = 3
-TRIM_KEEP = 0.7  # share of the pixels that is taken for unedited when colours are matched
-GAIN_LIMITS = (0.5, 2.0)
+TRIM_KEEP = 0.6  # share of the samples that is taken for unedited at the start
+GAIN_LIMITS = (0.4, 2.5)
+SCALES = (0.25, 0.12, 0.06, 0.04, 0.04)  # of 0..1: errors beyond these lose their weight, round after round
+RIDGE = np.diag([1e-6, *(2e-5,) * 3, *(2e-4,) * 6])  # pull of each coefficient towards no change
 
 
 def rgb_input(rgb: Pixels) -> Floats:
@@ -28,39 +35,139 @@ def rgb_input(rgb: Pixels) -> Floats:
     return np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32) / np.float32(255.0)
 
 
-def pair_input(upload: Pixels, original: Pixels, valid: npt.NDArray[np.bool_]) -> Floats:
+def pair_input(
+    upload: Pixels, original: Pixels, valid: npt.NDArray[np.bool_], common: npt.NDArray[np.bool_] | None = None
+) -> Floats:
     """The nine channels [upload, original, |upload - original|], [9,H,W] float32 0..1.
 
-    `original` is already in the upload's frame. Its colours are matched to the upload's; where it has no pixels
-    (`valid` [H,W] is false) the upload stands in for it, so that nothing differs there.
+    `original` is already in the upload's frame. Its colours are matched to the upload's, by the places `common` [H,W]
+    that the two are believed to share (by default all); where it has no pixels (`valid` [H,W] is false) the upload
+    stands in for it, so that nothing differs there.
     """
-    matched = photometric(original, upload, valid)
+    matched = photometric(original, upload, valid if common is None else valid & common)
     matched = np.where(valid[..., None], matched, upload.astype(np.float32))
     ours, theirs = rgb_input(upload), np.ascontiguousarray(matched.transpose(2, 0, 1)) / np.float32(255.0)
     return np.concatenate([ours, theirs, np.abs(ours - theirs)], axis=0)
 
 
-def photometric(original: Pixels, upload: Pixels, valid: npt.NDArray[np.bool_]) -> Floats:
-    """`original` with a gain and an offset per channel that bring it closest to `upload`, [H,W,3] float32 0..255.
+def object_input(upload: Pixels, original: Pixels, valid: npt.NDArray[np.bool_], points: Floats) -> Floats:
+    """Ten channels: the nine of `pair_input` and where matches were found, [10,H,W] float32 0..1.
 
-    Least squares, repeated on the 70 % of pixels that fit best, so that an edited region does not pull the colours.
+    `points` [N,2] are the matches' places in the upload, x and y. Colours are matched on what they span, since nothing
+    else need be common to the two pictures.
     """
-    step = max(1, int(np.ceil(np.sqrt(valid.size / SAMPLED_PIXELS))))
-    inside = valid[::step, ::step]
-    source = np.ascontiguousarray(original[::step, ::step][inside].T, dtype=np.float64)
-    goal = np.ascontiguousarray(upload[::step, ::step][inside].T, dtype=np.float64)
-    result = original.astype(np.float32)
-    if source.shape[1] < 64:
-        return result
-    keep = np.ones(source.shape[1], bool)
-    gain, offset = np.ones((3, 1)), np.zeros((3, 1))
+    x = pair_input(upload, original, valid, spanned(points, upload.shape[:2]))
+    return np.concatenate([x, witnesses(points, upload.shape[:2])[None]], axis=0)
+
+
+def spanned(points: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """The convex hull of points [N,2] with a little around it, [H,W] bool."""
+    canvas = np.zeros(shape, np.uint8)
+    if len(points) >= 3:
+        cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(points).astype(np.int32)), (1,))
+    reach = max(3, int(0.02 * max(shape))) | 1
+    return np.asarray(cv2.dilate(canvas, np.ones((reach, reach), np.uint8)) > 0)
+
+
+def witnesses(points: Floats, shape: tuple[int, ...]) -> Floats:
+    """How densely points [N,2] lie about each place, [H,W] float32 0..1: a blur of 3 % of the longer side, the densest
+    place being 1."""
+    height, width = shape[:2]
+    cell = max(1, max(height, width) // 128)  # blurred small and enlarged: the same, and fast on large pictures
+    canvas = np.zeros((height // cell + 1, width // cell + 1), np.float32)
+    places = np.round(points / cell).astype(int)
+    inside = ((places >= 0) & (places < (canvas.shape[1], canvas.shape[0]))).all(axis=1)
+    np.add.at(canvas, (places[inside, 1], places[inside, 0]), 1.0)
+    blurred = cv2.GaussianBlur(canvas, (0, 0), max(1.0, 0.03 * max(height, width) / cell))
+    share = np.asarray(blurred, np.float32) / np.float32(max(1e-6, float(blurred.max())))
+    return np.asarray(cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def kind_input(x: Floats) -> Floats:
+    """`object_input` [10,H,W] reduced to [10,KIND_SIDE,KIND_SIDE] float32, whatever its shape was."""
+    size = (KIND_SIDE, KIND_SIDE)
+    small = [cv2.resize(channel, size, interpolation=cv2.INTER_AREA) for channel in x]
+    return np.stack(small).astype(np.float32)
+
+
+def photometric(original: Pixels, upload: Pixels, weight: npt.NDArray[np.bool_] | Floats) -> Floats:
+    """`original` with its colours brought closest to those of `upload`, [H,W,3] float32 0..255.
+
+    Each channel becomes a quadratic polynomial of all three, which follows gain, offset, gamma, contrast, saturation,
+    tint and greyscale. `weight` [H,W] says where the two may be compared: bool, or float32 0..1. The fit is robust
+    (iteratively reweighted least squares with Geman-McClure's weights), so that an edited region does not pull the
+    colours, and drawn to the identity where the picture says little, so that rare colours are not led astray.
+    """
+    step = max(1, int(np.ceil(np.sqrt(weight.size / SAMPLED_PIXELS))))
+    importance = weight[::step, ::step].astype(np.float64)
+    inside = importance > 0
+    if int(inside.sum()) < LEAST_SAMPLES:
+        return original.astype(np.float32)
+    source, goal = (_smooth(side)[::step, ::step][inside] / np.float32(255.0) for side in (original, upload))
+    curve = _robust_curve(source.astype(np.float64), goal.astype(np.float64), importance[inside])
+    return _applied(original, curve)
+
+
+def _smooth(picture: Pixels) -> Pixels:
+    """Noise and small misplacements averaged away, so that they do not look like colour."""
+    return np.asarray(cv2.blur(picture, (5, 5)), np.uint8)
+
+
+def _robust_curve(source: np.ndarray, goal: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """[10,3] coefficients of the change of colour, from samples [N,3] 0..1; the better one of two starts."""
+    terms = _terms(source)
+    starts = [np.zeros((terms.shape[1], 3)), _trimmed_start(source, goal)]
+    found = [_reweighted(terms, goal - source, importance, start) for start in starts]
+    return min(found, key=lambda each: each[1])[0]
+
+
+def _reweighted(
+    terms: np.ndarray, change: np.ndarray, importance: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Coefficients [10,3] and their robust cost, by reweighted ridge regression from a start."""
+    curve = start
+    for scale in SCALES:
+        error = np.linalg.norm(terms @ curve - change, axis=1)
+        trust = importance / (1.0 + (error / scale) ** 2) ** 2
+        trust /= trust.sum() + 1e-12
+        curve = np.linalg.solve((terms * trust[:, None]).T @ terms + RIDGE, (terms * trust[:, None]).T @ change)
+    error = np.linalg.norm(terms @ curve - change, axis=1) / SCALES[-1]
+    return curve, float((importance * error**2 / (1.0 + error**2)).sum())
+
+
+def _trimmed_start(source: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """A gain and an offset per channel that fit the best 60 % of the samples, as coefficients [10,3]."""
+    keep = np.ones(len(source), bool)
+    gain, offset = np.ones(3), np.zeros(3)
     for _ in range(TRIM_ROUNDS):
-        gain, offset = _fitted(source[:, keep], goal[:, keep])
-        error = np.abs(source * gain + offset - goal).max(axis=0)
+        mean, target = source[keep].mean(0), goal[keep].mean(0)
+        spread = ((source[keep] - mean) ** 2).mean(0)
+        slope = ((source[keep] - mean) * (goal[keep] - target)).mean(0) / np.maximum(spread, 1e-9)
+        gain = np.where(spread > 1e-4, np.clip(slope, *GAIN_LIMITS), 1.0)
+        offset = target - gain * mean
+        error = np.abs(source * gain + offset - goal).max(axis=1)
         keep = error <= np.quantile(error, TRIM_KEEP)
-    result *= gain[:, 0].astype(np.float32)
-    result += offset[:, 0].astype(np.float32)
-    return np.clip(result, 0.0, 255.0, out=result)
+    curve = np.zeros((10, 3))
+    curve[0] = offset
+    curve[[1, 2, 3], [0, 1, 2]] = gain - 1.0
+    return curve
+
+
+def _terms(colours: np.ndarray) -> np.ndarray:
+    """[N,3] colours -> [N,10]: 1, r, g, b, their squares and products."""
+    r, g, b = colours.T
+    return np.stack([np.ones_like(r), r, g, b, r * r, g * g, b * b, r * g, r * b, g * b], axis=1)
+
+
+def _applied(picture: Pixels, curve: np.ndarray) -> Floats:
+    """The picture after a change of colour, [H,W,3] float32 0..255."""
+    flat = picture.reshape(-1, 3).astype(np.float32) / np.float32(255.0)
+    small = curve.astype(np.float32)
+    linear = flat @ small[1:4] + small[0]
+    r, g, b = flat.T
+    squares = np.stack([r * r, g * g, b * b, r * g, r * b, g * b], axis=1)
+    changed = (flat + linear + squares @ small[4:]).reshape(picture.shape) * np.float32(255.0)
+    return np.asarray(np.clip(changed, 0.0, 255.0, out=changed), np.float32)
 
 
 def working_size(width: int, height: int, max_side: int) -> tuple[int, int]:
@@ -81,15 +188,6 @@ def rescaled(homography: Matrix, *, original: tuple[Size, Size], upload: tuple[S
     Sizes are (width, height). Coordinates are those of `services.core.alignment`: pixel centres, top left at (0, 0).
     """
     return np.asarray(_resize(*upload) @ homography @ _resize(original[1], original[0]), np.float64)
-
-
-def _fitted(source: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset [3,1] of channels [3,N] by least squares; the gain stays within limits, 1 on flat pictures."""
-    mean, target = source.mean(1, keepdims=True), goal.mean(1, keepdims=True)
-    spread = ((source - mean) ** 2).mean(1, keepdims=True)
-    slope = ((source - mean) * (goal - target)).mean(1, keepdims=True) / np.maximum(spread, 1e-6)
-    gain = np.where(spread > 4.0, np.clip(slope, *GAIN_LIMITS), 1.0)
-    return gain, target - gain * mean
 
 
 def _resize(source: Size, target: Size) -> Matrix:

@@ -39,6 +39,11 @@ OUTSIDE: dict[str, tuple[str, str]] = {
         "2",
         "Model workers that share the cores, where the threads are not set: one per model.",
     ),
+    "PENTIMENTO_DINOV2_WEIGHTS": (
+        "none",
+        "A safetensors file of DINOv2's weights, whose features help to find pasted objects. Read by the model "
+        "server's handlers and the offline commands; a file that is missing or does not fit ends them.",
+    ),
 }
 """Variables that are read before, or outside, `Settings`: (default, description) by name."""
 

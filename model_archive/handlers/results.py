@@ -45,7 +45,10 @@ class Analysis:
     """A model's answer. `mask` [H,W] uint8 (0..255 = probability) has the upload's full upright size.
 
     `score` is the calibrated probability (at even odds) that the upload was manipulated, `qes` how decisive the mask
-    is. `kind`, `inliers` and `overlap` are known for pairs only; `inliers` only where the model aligned them itself.
+    is. The rest is known for pairs only. `inliers` counts the matches that agree, where the model aligned the pair
+    itself; `overlap` is the share of the upload that the original covers; `confidence` that of its corners which the
+    alignment explains; `homography` [3,3] takes the original's pixels to the upload's, at full sizes; `original_mask`
+    [h,w] uint8 marks in the original, at its full size, the object that was taken (`sdg` only).
     """
 
     model: str
@@ -57,6 +60,9 @@ class Analysis:
     kind: Kind | None = None
     inliers: int | None = None
     overlap: float | None = None
+    confidence: float | None = None
+    homography: npt.NDArray[np.float64] | None = None
+    original_mask: npt.NDArray[np.uint8] | None = None
 
     def facts(self) -> dict[str, Any]:
         """Everything but the mask, as JSON values."""

@@ -45,8 +45,6 @@ class Description:
 class Context(Protocol):
     """The part of TorchServe's context that we use (`ts.context.Context` fits it)."""
 
-    manifest: Mapping[str, Any]
-
     @property
     def system_properties(self) -> Mapping[str, Any]:
         """Holds `model_dir`, where the archive was unpacked."""
@@ -70,8 +68,7 @@ class Entry(Generic[R]):
         """Loads the archive's weights. Raises Broken where they are missing or damaged: the worker must not start."""
         torch.set_num_threads(thread_count(os.environ, len(os.sched_getaffinity(0))))
         torch.use_deterministic_algorithms(True)
-        weights = Path(context.system_properties["model_dir"]) / context.manifest["model"]["serializedFile"]
-        self._model = self._load(weights)
+        self._model = self._load(Path(context.system_properties["model_dir"]))
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Context) -> list[bytes]:
         """One body per item, in order; a bad item has a status of its own and harms no other."""

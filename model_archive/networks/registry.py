@@ -7,22 +7,37 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from model_archive.networks.correlation import CorrelationNetwork
 from model_archive.networks.difference import DifferenceNetwork
+from model_archive.networks.pair_kind import PairKindNetwork
 from model_archive.networks.web_iml import WebImlNetwork
 
-GRANULE = 16
-"""Both networks take heights and widths that are multiples of this."""
+GRANULE = 32
+"""All networks take heights and widths that are multiples of this."""
 
 
 def _difference() -> nn.Module:
-    return DifferenceNetwork(widths=(24, 48, 72, 96), depths=(1, 1, 2, 2))
+    return DifferenceNetwork(widths=(24, 48, 80, 128, 160), depths=(0, 1, 2, 2, 2), fused=48)
+
+
+def _correlation() -> nn.Module:
+    return CorrelationNetwork(widths=(16, 32, 56, 80, 96), depths=(0, 1, 1, 2, 1), fused=32)
+
+
+def _pair_kind() -> nn.Module:
+    return PairKindNetwork(widths=(24, 48, 72, 96), depths=(1, 1, 1, 1))
 
 
 def _web_iml() -> nn.Module:
     return WebImlNetwork(widths=(32, 56, 96, 128), depths=(1, 2, 2, 2), fused=48)
 
 
-NETWORKS: Mapping[str, Callable[[], nn.Module]] = {"difference": _difference, "web_iml": _web_iml}
+NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
+    "correlation": _correlation,
+    "difference": _difference,
+    "pair_kind": _pair_kind,
+    "web_iml": _web_iml,
+}
 """Builders by name. The weights they start with are random: load fitted ones with `model_archive.weights`."""
 
 

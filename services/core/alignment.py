@@ -72,31 +72,39 @@ class Alignment:
     spread: float
 
 
-def extract(grey: Pixels, full_size: tuple[int, int] | None = None) -> Features:
-    """Features of `grey` [H,W] uint8, which is reduced to WORKING_SIDE first where it is larger.
+def extract(
+    grey: Pixels,
+    full_size: tuple[int, int] | None = None,
+    *,
+    side: int = WORKING_SIDE,
+    most: int = MAX_FEATURES,
+    contrast: float = 0.02,
+) -> Features:
+    """Features of `grey` [H,W] uint8, which is reduced to `side` first where it is larger.
 
-    `full_size` is (width, height) of the full picture where `grey` is a reduced copy of it.
+    `full_size` is (width, height) of the full picture where `grey` is a reduced copy of it; `most` bounds the number of
+    features, `contrast` is SIFT's threshold below which a feature is too faint.
     """
     height, width = grey.shape
     full_width, full_height = full_size or (width, height)
-    working = _reduced(grey)
-    detector = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.02)
+    working = _reduced(grey, side)
+    detector = cv2.SIFT.create(nfeatures=most, contrastThreshold=contrast)
     keypoints, found = detector.detectAndCompute(working, None)
-    side = max(working.shape)
+    looked_at = max(working.shape)
     if found is None or not len(keypoints):
         nothing = np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
-        return Features(*nothing, full_width, full_height, side)
+        return Features(*nothing, full_width, full_height, looked_at)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32)
     scale = np.array([full_width / working.shape[1], full_height / working.shape[0]], np.float32)
     root = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
-    return Features((points + 0.5) * scale - 0.5, root.astype(np.float32), full_width, full_height, side)
+    return Features((points + 0.5) * scale - 0.5, root.astype(np.float32), full_width, full_height, looked_at)
 
 
 def align(original: Features, upload: Features, *, min_inliers: int = MIN_INLIERS) -> Alignment | None:
     """The homography that takes the original to the upload, or None where fewer than `min_inliers` matches agree
     or the map is none that an editor's picture could have (mirrored, folded, enlarged or stretched beyond reason).
     """
-    pairs = _matches(original.descriptors, upload.descriptors)
+    pairs = matches(original.descriptors, upload.descriptors)
     if len(pairs) < max(4, min_inliers):
         return None
     source, target = original.points[pairs[:, 0]], upload.points[pairs[:, 1]]
@@ -114,7 +122,7 @@ def align(original: Features, upload: Features, *, min_inliers: int = MIN_INLIER
     return Alignment(
         homography=homography,
         inliers=int(agreeing.sum()),
-        overlap=_overlap(homography, original, upload),
+        overlap=overlap(homography, (original.width, original.height), (upload.width, upload.height)),
         spread=_hull_area(target[agreeing]) / (upload.width * upload.height),
     )
 
@@ -130,22 +138,22 @@ def warp(original_rgb: Pixels, homography: Matrix, size: tuple[int, int]) -> Pix
     if shrink < 0.75:
         reduced = max(1, round(width * shrink)), max(1, round(height * shrink))
         source = np.asarray(cv2.resize(original_rgb, reduced, interpolation=cv2.INTER_AREA), np.uint8)
-        mapping = homography @ _resize_map(reduced, (width, height))
+        mapping = homography @ resize_map(reduced, (width, height))
     if np.allclose(mapping / mapping[2, 2], np.eye(3), atol=1e-9) and (source.shape[1], source.shape[0]) == size:
         return source
     return np.asarray(cv2.warpPerspective(source, mapping, size, flags=cv2.INTER_LINEAR), np.uint8)
 
 
-def _reduced(grey: Pixels) -> Pixels:
+def _reduced(grey: Pixels, side: int) -> Pixels:
     height, width = grey.shape
-    ratio = WORKING_SIDE / max(height, width)
+    ratio = side / max(height, width)
     if ratio >= 1.0:
         return grey
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _matches(first: Floats, second: Floats) -> npt.NDArray[np.intp]:
+def matches(first: Floats, second: Floats) -> npt.NDArray[np.intp]:
     """[M,2] indices of features that are each other's best match, the best clearly better than the second best."""
     if len(first) < 2 or len(second) < 2:
         return np.zeros((0, 2), np.intp)
@@ -167,7 +175,7 @@ def _corners(width: int, height: int) -> Matrix:
     return np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]], np.float64)
 
 
-def _mapped(homography: Matrix, points: npt.NDArray[np.floating]) -> Matrix:
+def mapped(homography: Matrix, points: npt.NDArray[np.floating]) -> Matrix:
     """[N,2] points after the homography."""
     homogeneous = np.column_stack([points, np.ones(len(points))]) @ homography.T
     return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:], np.float64)
@@ -175,12 +183,12 @@ def _mapped(homography: Matrix, points: npt.NDArray[np.floating]) -> Matrix:
 
 def _agreeing(homography: Matrix, source: Floats, target: Floats, tolerance: float) -> npt.NDArray[np.bool_]:
     """[M] whether a match is within `tolerance` of where the homography puts it."""
-    return np.asarray(np.linalg.norm(_mapped(homography, source) - target, axis=1) < tolerance)
+    return np.asarray(np.linalg.norm(mapped(homography, source) - target, axis=1) < tolerance)
 
 
 def _local_scale(homography: Matrix, at: Matrix) -> float:
     """How many upload pixels an original's pixel becomes, in length, at the point [1,2]."""
-    step = _mapped(homography, at + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    step = mapped(homography, at + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     return float(np.sqrt(abs(np.linalg.det(step[1:] - step[0]))))
 
 
@@ -190,7 +198,7 @@ def _sane(homography: Matrix, original: Features) -> bool:
     depth = np.column_stack([corners, np.ones(4)]) @ homography[2]
     if depth.min() <= 0.0 or depth.max() > _MAX_PERSPECTIVE * depth.min():
         return False
-    quad = _mapped(homography, corners)
+    quad = mapped(homography, corners)
     edges = np.roll(quad, -1, axis=0) - quad
     turns = edges[:, 0] * np.roll(edges, -1, axis=0)[:, 1] - edges[:, 1] * np.roll(edges, -1, axis=0)[:, 0]
     if turns.min() <= 0.0:
@@ -201,7 +209,7 @@ def _sane(homography: Matrix, original: Features) -> bool:
     )
 
 
-def _resize_map(source: tuple[int, int], target: tuple[int, int]) -> Matrix:
+def resize_map(source: tuple[int, int], target: tuple[int, int]) -> Matrix:
     """[3,3] map of pixel centres from a picture of `source` (width, height) to the same picture at `target`."""
     x, y = target[0] / source[0], target[1] / source[1]
     return np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]])
@@ -214,22 +222,22 @@ def _simplest(found: Matrix, original: Features, upload: Features, source: Float
     which an estimate that is off by a third of a pixel spoils.
     """
     shift = np.round(np.median(target - source, axis=0)).astype(np.float64)
-    resize = _resize_map((original.width, original.height), (upload.width, upload.height))
+    resize = resize_map((original.width, original.height), (upload.width, upload.height))
     translation = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]], [0.0, 0.0, 1.0]])
     allowance = _SNAP * max(upload.width, upload.height) / upload.working_side
-    error = np.median(np.linalg.norm(_mapped(found, source) - target, axis=1))
+    error = np.median(np.linalg.norm(mapped(found, source) - target, axis=1))
     for simple in (resize, translation):
-        if np.median(np.linalg.norm(_mapped(simple, source) - target, axis=1)) < error + allowance:
+        if np.median(np.linalg.norm(mapped(simple, source) - target, axis=1)) < error + allowance:
             return simple
     return np.asarray(found / found[2, 2], np.float64)
 
 
-def _overlap(homography: Matrix, original: Features, upload: Features) -> float:
-    """Share of the upload's frame that the original's outline covers, 0..1."""
-    quad = _mapped(homography, _corners(original.width, original.height)).astype(np.float32)
-    frame = _corners(upload.width, upload.height).astype(np.float32)
+def overlap(homography: Matrix, original: tuple[int, int], upload: tuple[int, int]) -> float:
+    """Share of the upload's frame that the original's outline covers, 0..1; sizes are (width, height)."""
+    quad = cv2.convexHull(mapped(homography, _corners(*original)).astype(np.float32))  # a mirrored one turns round
+    frame = _corners(*upload).astype(np.float32)
     area, _ = cv2.intersectConvexConvex(quad, frame)
-    return float(np.clip(area / (upload.width * upload.height), 0.0, 1.0))
+    return float(np.clip(area / (upload[0] * upload[1]), 0.0, 1.0))
 
 
 def _hull_area(points: Floats) -> float:

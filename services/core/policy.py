@@ -34,7 +34,7 @@ class Policy(BaseModel):
     # By the shipped weights' metadata. Constrained: the scores that 1 % and 5 % of generated authentic pairs exceed
     # (`score_at_fpr_1`, `score_at_fpr_5`). Unconstrained: 1 % is where doubt begins, since real photographs raise more
     # false alarms than generated ones do, and that model is weak (see its card).
-    constrained: PathPolicy = PathPolicy(manipulated_at=0.66, doubtful_at=0.53, least_area=0.0005)
+    constrained: PathPolicy = PathPolicy(manipulated_at=0.83, doubtful_at=0.51, least_area=0.0005)
     unconstrained: PathPolicy = PathPolicy(manipulated_at=0.95, doubtful_at=0.87, least_area=0.002)
     least_overlap: Annotated[
         Share, Field(description="A candidate that covers less of the upload is not compared.")

@@ -34,6 +34,7 @@ from tests.models.conftest import textured
 
 UPLOAD = (GOLDEN / "upload.jpg").read_bytes()
 ORIGINAL = (GOLDEN / "original.jpg").read_bytes()
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def encoded(picture: np.ndarray, kind: str = "JPEG", **options: object) -> bytes:
@@ -47,10 +48,9 @@ def analysed(answer: Analysis | ItemError) -> Analysis:
     return answer
 
 
-def opened(entry: Constrained | Unconstrained, network: str) -> LocalContext:
+def opened(entry: Constrained | Unconstrained) -> LocalContext:
     """An initialised entry's context, with the shipped weights."""
-    folder = Path(serving.__file__).parents[1] / "weights"
-    context = LocalContext({"model": {"serializedFile": f"{network}.safetensors"}}, {"model_dir": str(folder)})
+    context = LocalContext({}, {"model_dir": str(Path(serving.__file__).parents[1] / "weights")})
     entry.initialize(context)
     return context
 
@@ -90,6 +90,26 @@ def test_an_unedited_copy_gives_a_nearly_empty_mask(quality: int, side: int, con
     assert (answer.mask >= 128).mean() < 0.005
 
 
+def test_a_jpeg_saved_again_at_its_own_quality_shows_no_edit(constrained: Model[PairRequest]) -> None:
+    """Most of its blocks come through unchanged, which must not make the rest of them a finding."""
+    once = encoded(textured(np.random.default_rng(5), 320), quality=88)
+    again = encoded(np.array(Image.open(io.BytesIO(once))), quality=88)
+    answer = analysed(constrained.analyse([PairRequest(again, once)])[0])
+    assert answer.kind == "spg"
+    assert (answer.mask >= 128).mean() < 0.005
+
+
+def test_an_edit_saved_without_loss_is_marked_to_the_pixel(constrained: Model[PairRequest]) -> None:
+    original = np.array(Image.open(io.BytesIO(ORIGINAL)))
+    forged = original.copy()
+    forged[200:240, 300:360] = original[100:140, 100:160]
+    answer = analysed(constrained.analyse([PairRequest(encoded(forged, "PNG"), ORIGINAL)])[0])
+    changed = (forged != original).any(axis=2)
+    flagged = answer.mask >= 128
+    assert (flagged & changed).sum() / changed.sum() > 0.95
+    assert (flagged & changed).sum() / (flagged | changed).sum() > 0.8
+
+
 def test_the_very_same_file_needs_no_network_and_shows_nothing(constrained: Model[PairRequest]) -> None:
     answer = analysed(constrained.analyse([PairRequest(ORIGINAL, ORIGINAL)])[0])
     assert (answer.kind, answer.score, answer.qes, answer.overlap) == ("spg", 0.0, 0.0, 1.0)
@@ -104,12 +124,72 @@ def test_pictures_of_different_things_are_unrelated(constrained: Model[PairReque
     assert not answer.mask.any()
 
 
+def test_an_object_pasted_elsewhere_is_marked_in_the_upload_and_in_the_original(
+    constrained: Model[PairRequest],
+) -> None:
+    upload, original = (
+        (SAMPLES / name).read_bytes() for name in ("uploads/desert-giraffe.jpg", "originals/giraffe.jpg")
+    )
+    answer = analysed(constrained.analyse([PairRequest(upload, original)])[0])
+    truth = cv2.imread(str(SAMPLES / "truth" / "desert-giraffe.png"), cv2.IMREAD_GRAYSCALE) > 127
+    flagged = answer.mask >= 128
+    assert answer.kind == "sdg"
+    assert (flagged & truth).sum() / (flagged | truth).sum() > 0.6
+    assert answer.original_mask is not None
+    opened_original = pixels.open_image(original)
+    assert answer.original_mask.shape == (opened_original.height, opened_original.width)
+    assert 0.0 < (answer.original_mask >= 128).mean() < 0.5
+
+
+def test_a_mirrored_copy_of_the_original_shows_no_edit(constrained: Model[PairRequest]) -> None:
+    mirrored = encoded(np.array(Image.open(io.BytesIO(ORIGINAL)))[:, ::-1], quality=85)
+    answer = analysed(constrained.analyse([PairRequest(mirrored, ORIGINAL)])[0])
+    assert answer.kind == "spg"
+    assert (answer.mask >= 128).mean() < 0.005
+
+
+def test_averaging_over_mirror_images_changes_the_mask_a_little(constrained: Model[PairRequest]) -> None:
+    once = analysed(constrained.analyse([PairRequest(UPLOAD, ORIGINAL)])[0])
+    thrice = analysed(replace(constrained, flips=True).analyse([PairRequest(UPLOAD, ORIGINAL)])[0])
+    difference = np.abs(once.mask.astype(int) - thrice.mask.astype(int))
+    assert 0.0 < difference.mean() < 5.0
+
+
+def test_pairs_of_different_kinds_in_one_batch_get_the_answers_that_they_get_alone(
+    constrained: Model[PairRequest],
+) -> None:
+    desert, giraffe = (
+        (SAMPLES / name).read_bytes() for name in ("uploads/desert-giraffe.jpg", "originals/giraffe.jpg")
+    )
+    items = [PairRequest(UPLOAD, ORIGINAL), PairRequest(desert, giraffe), PairRequest(desert, ORIGINAL)]
+    together = [analysed(answer) for answer in constrained.analyse(items)]
+    assert [answer.kind for answer in together] == ["spg", "sdg", "unrelated"]
+    for answer, item in zip(together, items, strict=True):
+        alone = analysed(constrained.analyse([item])[0])
+        assert np.abs(answer.mask.astype(int) - alone.mask.astype(int)).max() <= 1
+
+
 def test_a_given_homography_is_used_instead_of_a_search(constrained: Model[PairRequest]) -> None:
     answer = analysed(constrained.analyse([PairRequest(UPLOAD, ORIGINAL, np.eye(3))])[0])
     assert answer.inliers is None
     assert answer.overlap == pytest.approx(1.0)
+
+
+def test_a_given_homography_that_leads_nowhere_is_sought_anew(constrained: Model[PairRequest]) -> None:
     away = np.array([[1.0, 0.0, 5000.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert analysed(constrained.analyse([PairRequest(UPLOAD, ORIGINAL, away)])[0]).kind == "unrelated"
+    answer = analysed(constrained.analyse([PairRequest(UPLOAD, ORIGINAL, away)])[0])
+    assert answer.kind == "spg"
+    assert answer.inliers is not None
+    assert answer.overlap == pytest.approx(1.0)
+
+
+def test_a_page_that_shows_the_original_in_a_corner_is_the_same_picture(constrained: Model[PairRequest]) -> None:
+    page = np.full((700, 1000, 3), 245, np.uint8)
+    page[40:360, 60:540] = np.array(Image.open(io.BytesIO(ORIGINAL)))
+    answer = analysed(constrained.analyse([PairRequest(encoded(page, quality=90), ORIGINAL)])[0])
+    assert answer.kind == "spg"
+    assert answer.overlap == pytest.approx(320 * 480 / 700_000, abs=0.01)
+    assert (answer.mask >= 128).mean() < 0.005
 
 
 def test_a_large_upload_is_analysed_smaller_and_its_mask_has_the_full_size(unconstrained: Model[SingleRequest]) -> None:
@@ -167,7 +247,7 @@ def test_an_input_that_breaks_the_network_spares_the_others_of_its_stack(unconst
         prepared = prepared_single(request, 256)
         assert prepared.x is not None
         if request.upload == ORIGINAL:
-            prepared.x = np.zeros((4, *prepared.x.shape[1:]), np.float32)
+            prepared.x = np.zeros((1, 4, *prepared.x.shape[2:]), np.float32)
         return prepared
 
     model = replace(unconstrained, prepare=with_four_channels)
@@ -181,7 +261,7 @@ def test_no_items_give_no_answers(unconstrained: Model[SingleRequest]) -> None:
 
 def test_torchserve_gets_png_bytes_and_an_own_status_for_each_item() -> None:
     entry = Constrained()
-    context = opened(entry, "difference")
+    context = opened(entry)
     good = {"upload": bytearray(UPLOAD), "original": bytearray(ORIGINAL)}
     data = [good, {"upload": UPLOAD}, good | {"homography": b"[1, 0, 0]"}, good | {"upload": b"\xff\xd8\xff\x00"}]
     bodies = entry.handle(data, context)
@@ -207,7 +287,7 @@ def test_torchserve_gets_png_bytes_and_an_own_status_for_each_item() -> None:
 
 def test_the_single_model_takes_a_form_field_or_a_raw_body() -> None:
     entry = Unconstrained()
-    context = opened(entry, "web_iml")
+    context = opened(entry)
     bodies = entry.handle([{"upload": UPLOAD}, {"body": bytearray(UPLOAD)}, {"data": UPLOAD}, {}], context)
     assert context.statuses == {3: 422}
     masks = [pixels.read_mask_png(body)[0].astype(int) for body in bodies[:3]]
@@ -216,7 +296,7 @@ def test_the_single_model_takes_a_form_field_or_a_raw_body() -> None:
 
 
 def test_a_worker_without_weights_does_not_start(tmp_path: Path) -> None:
-    context = LocalContext({"model": {"serializedFile": "web_iml.safetensors"}}, {"model_dir": str(tmp_path)})
+    context = LocalContext({}, {"model_dir": str(tmp_path)})
     with pytest.raises(Exception, match="holds no usable weights"):
         Unconstrained().initialize(context)
 

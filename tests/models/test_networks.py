@@ -8,16 +8,22 @@ import torch
 from model_archive.networks import registry
 from model_archive.networks.blocks import z_scores
 from model_archive.networks.inputs import BlockDct, BlockStatistics, Residuals
-from model_archive.preprocess import CHANNELS
+from model_archive.networks.pair_kind import KINDS
+from model_archive.preprocess import CHANNELS, KIND_SIDE
+
+LOCALISING = ("correlation", "difference", "web_iml")
 
 
-@pytest.mark.parametrize(("name", "limit"), [("difference", 1_500_000), ("web_iml", 2_000_000)])
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("correlation", 800_000), ("difference", 2_500_000), ("pair_kind", 500_000), ("web_iml", 2_000_000)],
+)
 def test_a_network_stays_below_its_limit_of_parameters(name: str, limit: int) -> None:
     assert sum(p.numel() for p in registry.build(name).parameters()) < limit
 
 
-@pytest.mark.parametrize("name", ["difference", "web_iml"])
-@pytest.mark.parametrize("size", [(16, 16), (64, 48), (32, 112)])
+@pytest.mark.parametrize("name", LOCALISING)
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (32, 224)])
 def test_a_mask_has_the_size_of_its_input_and_each_picture_one_logit(name: str, size: tuple[int, int]) -> None:
     network = registry.build(name).eval()
     with torch.inference_mode():
@@ -27,15 +33,15 @@ def test_a_mask_has_the_size_of_its_input_and_each_picture_one_logit(name: str, 
     assert out.mask.dtype == out.image.dtype == out.coarse.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["difference", "web_iml"])
+@pytest.mark.parametrize("name", LOCALISING)
 def test_the_image_head_teaches_the_masks_nothing(name: str) -> None:
     network = registry.build(name)
-    network(torch.rand(2, CHANNELS[name], 32, 32)).image.sum().backward()
+    network(torch.rand(2, CHANNELS[name], 64, 64)).image.sum().backward()
     taught = {key.split(".")[0] for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert taught == {"image_head"}
 
 
-@pytest.mark.parametrize("name", ["difference", "web_iml"])
+@pytest.mark.parametrize("name", LOCALISING)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     network = registry.build(name)
     out = network(torch.rand(2, CHANNELS[name], 64, 64))
@@ -43,8 +49,21 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert [key for key, p in network.named_parameters() if p.grad is None] == []
 
 
+def test_the_classifier_of_pairs_answers_three_logits_for_each() -> None:
+    network = registry.build("pair_kind").eval()
+    with torch.inference_mode():
+        logits = network(torch.rand(3, CHANNELS["pair_kind"], KIND_SIDE, KIND_SIDE))
+    assert logits.shape == (3, len(KINDS))
+    assert logits.dtype == torch.float32
+
+
+def test_the_auxiliary_mask_of_the_pair_network_lies_at_a_sixteenth_of_the_size() -> None:
+    out = registry.build("difference").eval()(torch.rand(1, 9, 64, 96))
+    assert out.coarse.shape == (1, 1, 4, 6)
+
+
 def test_an_unknown_network_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(ValueError, match="difference, web_iml"):
+    with pytest.raises(ValueError, match="correlation, difference, pair_kind, web_iml"):
         registry.build("resnet")
 
 

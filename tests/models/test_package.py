@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,14 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: package.build(name, folder) for name in package.ARCHIVES}
 
 
+def copied_weights(folder: Path) -> Path:
+    """The shipped weights of the pair model in a folder of their own."""
+    folder.mkdir()
+    for network in package.ARCHIVES["constrained"].networks:
+        shutil.copy(card.default_path(network), folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", sorted(package.ARCHIVES))
 def test_the_same_input_gives_the_same_bytes(name: str, archives: dict[str, Path], tmp_path: Path) -> None:
     again = package.build(name, tmp_path)
@@ -29,11 +38,11 @@ def test_the_same_input_gives_the_same_bytes(name: str, archives: dict[str, Path
 
 
 def test_times_and_rights_of_the_files_do_not_change_the_archive(archives: dict[str, Path], tmp_path: Path) -> None:
-    copy = tmp_path / "difference.safetensors"
-    copy.write_bytes(card.default_path("difference").read_bytes())
-    copy.chmod(0o600)
-    os.utime(copy, (1, 1))
-    again = package.build("constrained", tmp_path / "store", weights_path=copy)
+    weights = copied_weights(tmp_path / "weights")
+    for copy in weights.iterdir():
+        copy.chmod(0o600)
+        os.utime(copy, (1, 1))
+    again = package.build("constrained", tmp_path / "store", weights=weights)
     assert package.sha256(again) == package.sha256(archives["constrained"])
 
 
@@ -86,16 +95,24 @@ def test_the_command_prints_each_archives_hash(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_weights_that_do_not_load_never_become_an_archive(tmp_path: Path) -> None:
-    damaged = tmp_path / "difference.safetensors"
-    damaged.write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    weights = copied_weights(tmp_path / "weights")
+    (weights / "correlation.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(Broken, match="no usable weights"):
-        package.build("constrained", tmp_path / "store", weights_path=damaged)
+        package.build("constrained", tmp_path / "store", weights=weights)
     assert not (tmp_path / "store").exists()
 
 
 def test_weights_of_another_network_never_become_an_archive(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match="constrained needs those of difference"):
-        package.build("constrained", tmp_path, weights_path=card.default_path("web_iml"))
+    weights = copied_weights(tmp_path / "weights")
+    shutil.copy(card.default_path("web_iml"), weights / "pair_kind.safetensors")
+    with pytest.raises(Broken, match="constrained needs those of pair_kind"):
+        package.build("constrained", tmp_path / "store", weights=weights)
+
+
+def test_the_archive_of_the_pair_model_holds_the_weights_of_all_its_networks(archives: dict[str, Path]) -> None:
+    with zipfile.ZipFile(archives["constrained"]) as packed:
+        held = {name for name in packed.namelist() if name.endswith(".safetensors")}
+    assert held == {"difference.safetensors", "correlation.safetensors", "pair_kind.safetensors"}
 
 
 def test_archives_are_built_without_loading_torch(tmp_path: Path) -> None:

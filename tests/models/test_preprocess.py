@@ -21,6 +21,54 @@ def test_a_gain_and_an_offset_between_the_sides_are_taken_back(picture: np.ndarr
     assert np.abs(matched - upload).mean() < 1.0
 
 
+@pytest.mark.parametrize("change", ["gamma", "greyscale", "saturation", "sepia"])
+def test_a_change_of_colour_as_a_whole_is_taken_back_although_a_quarter_is_edited(
+    change: str, picture: np.ndarray
+) -> None:
+    levels = picture.astype(float)
+    grey = levels.mean(2, keepdims=True)
+    upload = {
+        "gamma": 255.0 * (levels / 255.0) ** 1.6,
+        "greyscale": np.repeat(grey, 3, axis=2),
+        "saturation": grey + (levels - grey) * 1.5,
+        "sepia": levels @ np.array([[0.39, 0.35, 0.27], [0.57, 0.5, 0.4], [0.04, 0.1, 0.13]]),
+    }[change]
+    upload = np.clip(upload, 0, 255).astype(np.uint8)
+    upload[:64, :64] = (250, 20, 30)
+    matched = preprocess.photometric(picture, upload, np.ones((128, 128), bool))
+    unedited = np.abs(matched - upload)[70:]
+    assert unedited.mean() < 3.0
+    assert unedited.mean() < 0.35 * np.abs(picture.astype(float) - upload)[70:].mean()
+
+
+def test_colours_are_matched_on_what_the_matches_span_alone(picture: np.ndarray) -> None:
+    upload = np.random.default_rng(0).integers(0, 256, picture.shape).astype(np.uint8)
+    upload[20:80, 30:90] = np.clip(picture[20:80, 30:90] * 0.7 + 20, 0, 255)
+    points = np.array([[32, 22], [88, 22], [88, 78], [32, 78], [60, 50]], np.float32)
+    x = preprocess.object_input(upload, picture, np.ones((128, 128), bool), points)
+    assert x.shape == (10, 128, 128)
+    assert x[6:9, 25:75, 35:85].mean() < 0.02 < x[6:9, 90:].mean()
+    assert x[9, 50, 60] > 0.5 > x[9, 120, 120]
+
+
+def test_no_matches_span_nothing_and_witness_nothing() -> None:
+    nothing = np.zeros((0, 2), np.float32)
+    assert not preprocess.spanned(nothing, (40, 60)).any()
+    assert not preprocess.witnesses(nothing, (40, 60)).any()
+
+
+def test_matches_outside_of_the_picture_are_left_out() -> None:
+    outside = np.array([[-5, 10], [500, 10], [10, 900]], np.float32)
+    assert not preprocess.witnesses(outside, (40, 60)).any()
+
+
+@pytest.mark.parametrize("shape", [(10, 20, 300), (10, 700, 90), (10, 128, 128)])
+def test_the_kind_of_a_pair_is_looked_at_in_one_size(shape: tuple[int, ...]) -> None:
+    x = preprocess.kind_input(np.random.default_rng(0).random(shape, dtype=np.float32))
+    assert x.shape == (10, preprocess.KIND_SIDE, preprocess.KIND_SIDE)
+    assert x.dtype == np.float32
+
+
 def test_an_edited_region_does_not_pull_the_colours(picture: np.ndarray) -> None:
     upload = picture.copy()
     upload[:40, :60] = 255

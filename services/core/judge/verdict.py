@@ -91,7 +91,9 @@ def _level(finding: Finding, thresholds: PathPolicy) -> Decision:
 def _compared(candidate: Candidate, finding: Finding, second: Finding | None, policy: Policy) -> Outcome:
     """The constrained path's outcome; `second` is the unconstrained finding where both looked."""
     level = _level(finding, policy.constrained)
-    reasons = [_difference(level, finding, candidate)]
+    if finding.kind == "sdg" and level is Decision.NO_EVIDENCE:
+        level = Decision.INCONCLUSIVE  # something of the original is in another picture: not the same, and not nothing
+    reasons = [_shown(level, finding, candidate)]
     if level is Decision.MANIPULATED and finding.mask.qes < policy.least_qes:
         level = Decision.INCONCLUSIVE
         reasons.append(Reason(code="low_qes", text=f"The mask is not decisive (QES {finding.mask.qes:.2f})."))
@@ -148,8 +150,11 @@ def _alone(finding: Finding, policy: Policy, *, compared: bool) -> Outcome:
     return Outcome(level, Path.UNCONSTRAINED, finding.score, tuple(reasons), mask)
 
 
-def _difference(level: Decision, finding: Finding, candidate: Candidate) -> Reason:
+def _shown(level: Decision, finding: Finding, candidate: Candidate) -> Reason:
+    """What the comparison showed: a difference from the same picture, or an object of another one."""
     whose = "original" if candidate.trusted else "earlier upload"
+    if finding.kind == "sdg":
+        return _object(level, finding, f"{whose} {candidate.original_id}")
     match level:
         case Decision.MANIPULATED:
             text = f"{finding.mask.area:.1%} of the picture differs from the {whose} {candidate.original_id}."
@@ -160,6 +165,14 @@ def _difference(level: Decision, finding: Finding, candidate: Candidate) -> Reas
         case _:
             text = f"It shows the same as the {whose} {candidate.original_id}."
             return Reason(code="matches_original", text=text)
+
+
+def _object(level: Decision, finding: Finding, whose: str) -> Reason:
+    if level is Decision.MANIPULATED:
+        text = f"{finding.mask.area:.1%} of the picture shows an object of the {whose}; the rest is another picture."
+        return Reason(code="object_of_original", text=text)
+    text = f"It may show an object of the {whose} (score {finding.score:.2f})."
+    return Reason(code="object_doubtful", text=text)
 
 
 def judged(

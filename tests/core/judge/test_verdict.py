@@ -61,6 +61,20 @@ def test_a_moved_object_is_told_from_an_edit_in_place_by_the_path() -> None:
     assert decide(TRUSTED, finding(0.8, kind="sdg"), None, POLICY).path is Path.CONSTRAINED_SDG
 
 
+@pytest.mark.parametrize(
+    ("score", "decision", "code"),
+    [
+        (0.8, Decision.MANIPULATED, "object_of_original"),
+        (0.4, Decision.INCONCLUSIVE, "object_doubtful"),
+        (0.1, Decision.INCONCLUSIVE, "object_doubtful"),
+    ],
+)
+def test_a_moved_object_is_never_said_to_show_the_same_picture(score: float, decision: Decision, code: str) -> None:
+    outcome = decide(TRUSTED, finding(score, kind="sdg"), None, POLICY)
+    assert (outcome.decision, codes(outcome)[0]) == (decision, code)
+    assert "shows the same" not in outcome.reasons[0].text
+
+
 def test_an_unrelated_candidate_leaves_it_to_the_other_path() -> None:
     pair = finding(0.0, kind="unrelated", area=0.0)
     assert needs_unconstrained(TRUSTED, pair)
