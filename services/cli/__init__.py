@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import models, offline, stack
+from services.cli import models, stack
+from services.cli.annotating import annotate
 from services.cli.console import Commands
 from services.cli.demo import demo
+from services.cli.offline import mask
 from services.cli.originals import originals
 from services.cli.replay import replay
 from services.cli.submit import submit
@@ -21,8 +23,8 @@ app.command()(submit)
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(replay, name="replay")
-app.command()(offline.mask)
-app.command()(offline.annotate)
+app.command()(mask)
+app.command()(annotate)
 app.add_typer(models.app)
 app.add_typer(models.policy, name="policy")
 

@@ -39,16 +39,20 @@ class Looked:
 
 
 class Models:
-    """The models of these names, loaded. `threads` 0 leaves the number of threads to torch. Raises Broken."""
+    """The models of these names, loaded. Raises Broken.
 
-    def __init__(self, *names: str, threads: int = 0) -> None:
+    `threads` 0 leaves the number of threads to torch. `flips` averages `constrained` over mirror images too, three
+    looks for one; the stream never does.
+    """
+
+    def __init__(self, *names: str, threads: int = 0, flips: bool = False) -> None:
         import torch
 
         from model_archive.handlers.analysis import constrained_model, unconstrained_model
 
         if threads:
             torch.set_num_threads(threads)
-        self._constrained = constrained_model() if "constrained" in names else None
+        self._constrained = constrained_model(flips=flips) if "constrained" in names else None
         self._unconstrained = unconstrained_model() if "unconstrained" in names else None
 
     def unconstrained(self, upload: bytes) -> Analysis:

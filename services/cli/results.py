@@ -1,7 +1,8 @@
 """The folder that the offline commands write: a mask per image, and `results.jsonl` with a line per image.
 
-In: results, one at a time. Out: `<stem>.png`, 8-bit grey, 0..255 = probability; and lines of JSON, each written as soon
-as its image is done. A mask is there before its line is, so that a stopped run can be resumed by its lines.
+In: results, one at a time. Out: `<stem>.png`, 8-bit grey, 0..255 = probability; `originals/<stem>.png` where an object
+of an original was found; and lines of JSON, each written as soon as its image is done. Masks are there before their
+line is, so that a stopped run can be resumed by its lines.
 """
 
 from __future__ import annotations
@@ -20,12 +21,41 @@ from services.core.errors import Rejected
 from services.core.pixels import encode_png
 
 RESULTS = "results.jsonl"
+ORIGINALS = "originals"
+
+Grey = npt.NDArray[np.uint8]
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a folder's results, none where there are no results; one that was cut off is dropped.
+
+    Raises OSError where the file cannot be read.
+    """
+    try:
+        text = (folder / RESULTS).read_text(encoding="utf-8", errors="replace")  # it may be cut off within a character
+    except FileNotFoundError:
+        return []
+    lines = []
+    for each in text.split("\n"):  # not splitlines: a name may hold other separators
+        try:
+            line = json.loads(each)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def mask_path(folder: Path, image: str) -> Path:
+    """Where the mask of an image is."""
+    return folder / f"{Path(image).stem}.png"
 
 
 class Results:
     """The open folder. `key` is the field that names an image in a line, e.g. `image`.
 
-    With `resume` the lines of an earlier run stay, and `done` says whose they are; otherwise they are replaced.
+    With `resume` the lines of an earlier run stay: `earlier` holds them, `done` says whose they are. Otherwise they are
+    replaced.
     """
 
     def __init__(self, folder: Path, *, key: str, resume: bool) -> None:
@@ -35,14 +65,14 @@ class Results:
             raise wrong_use(f"{folder} cannot be a folder for results: {error.strerror}") from error
         self._folder = folder
         self._key = key
-        self.done: set[str] = set()
-        self.errors = 0
-        self._owners: dict[str, str] = {}
-        kept = self._earlier() if resume else []
-        whole = "".join(f"{line}\n" for line in kept)
-        self._file = (folder / RESULTS).open("w", encoding="utf-8")
-        self._file.write(whole)
-        self._file.flush()
+        self.earlier = [line for line in read_lines(folder) if key in line] if resume else []
+        self.done = {str(line[key]) for line in self.earlier}
+        self.errors = sum("error" in line for line in self.earlier)
+        good = [str(line[key]) for line in self.earlier if "error" not in line]
+        self._owners = {Path(image).stem: image for image in good}
+        whole = "".join(_text(line) for line in self.earlier)
+        _replace(folder / RESULTS, whole.encode())
+        self._file = (folder / RESULTS).open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -51,17 +81,24 @@ class Results:
         self._file.close()
 
     def claim(self, image: str) -> None:
-        """Reserve the mask's name for an image. Raises Rejected where another image of this run has it."""
+        """Reserve the mask's name for an image. Raises FileExistsError where another image of this run has it."""
         owner = self._owners.setdefault(Path(image).stem, image)
         if owner != image:
             raise FileExistsError(f"its mask would replace the one of {owner}: give the two different names")
 
-    def add(self, line: Mapping[str, Any], mask: npt.NDArray[np.uint8]) -> None:
-        """Write an image's mask [H,W] uint8 and its line."""
-        unfinished = self._folder / f".{Path(line[self._key]).stem}.png"
-        unfinished.write_bytes(encode_png(mask))
-        unfinished.replace(self._folder / f"{Path(line[self._key]).stem}.png")
-        self._write(line)
+    def add(self, line: Mapping[str, Any], mask: Grey, original_mask: Grey | None = None) -> None:
+        """Write an image's mask [H,W] uint8 and its line.
+
+        With `original_mask` [h,w] uint8, the object in the original, that too, and the line says where.
+        """
+        target = mask_path(self._folder, line[self._key])
+        where = {}
+        if original_mask is not None:
+            (self._folder / ORIGINALS).mkdir(exist_ok=True)
+            _replace(self._folder / ORIGINALS / target.name, encode_png(original_mask))
+            where = {"original_mask": f"{ORIGINALS}/{target.name}"}
+        _replace(target, encode_png(mask))
+        self._write({**line, **where})
 
     def add_error(self, line: Mapping[str, Any], why: Exception) -> None:
         """Write the line of a bad file: what it is, and why it has no result."""
@@ -71,25 +108,16 @@ class Results:
         self.errors += 1
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.write(_text(line))
         self._file.flush()
 
-    def _earlier(self) -> list[str]:
-        """The whole lines of an earlier run; a last one that was cut off is dropped."""
-        try:
-            text = (self._folder / RESULTS).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        kept = []
-        for line in text.splitlines():
-            try:
-                said = json.loads(line)
-                image = str(said[self._key])
-            except (ValueError, TypeError, KeyError):
-                continue
-            kept.append(line)
-            self.done.add(image)
-            self.errors += "error" in said
-            if "error" not in said:
-                self._owners[Path(image).stem] = image
-        return kept
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Writes a file so that there is never half of it."""
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_bytes(data)
+    unfinished.replace(file)

@@ -1,14 +1,10 @@
-"""`mask` and `annotate` on the samples with the shipped models: the contract that scorers rely on."""
+"""`mask` on the samples with the shipped models: the contract that scorers rely on."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from services.core.pixels import open_image, read_mask_png
 from tests.cli.conftest import SAMPLES, Pentimento
@@ -18,12 +14,6 @@ UPLOADS, ORIGINALS = SAMPLES / "uploads", SAMPLES / "originals"
 
 def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-
-
-def write_pairs(file: Path, rows: Sequence[tuple[str, str]]) -> Path:
-    with file.open("w", newline="") as opened:
-        csv.writer(opened).writerows([("forged", "original"), *rows])
-    return file
 
 
 def mask_size(file: Path) -> tuple[int, int]:
@@ -86,40 +76,6 @@ def test_mask_with_originals_takes_the_path_that_lookup_chooses(pentimento: Pent
     assert unknown["original"] is None
 
 
-def test_annotate_writes_what_differs_and_says_what_kind_of_pair_it_is(pentimento: Pentimento, tmp_path: Path) -> None:
-    rows = [
-        (str(UPLOADS / "windmill-giraffe.jpg"), str(ORIGINALS / "windmill.jpg")),
-        (str(UPLOADS / "capsule.jpg"), str(ORIGINALS / "lake.jpg")),
-        (str(UPLOADS / "truncated.jpg"), str(ORIGINALS / "lake.jpg")),
-    ]
-    pairs = write_pairs(tmp_path / "pairs.csv", rows)
-    done = pentimento("annotate", pairs, "--out", tmp_path / "out", "--threads", "1")
-    assert done.status == 1
-    forged, unrelated, bad = results(tmp_path / "out")
-    assert set(forged) == {"forged", "original", "kind", "qes", "kept", "inliers", "seconds", "model"}
-    assert (forged["forged"], forged["original"]) == rows[0]
-    assert (forged["kind"], forged["kept"]) == ("spg", True)
-    assert forged["inliers"] > 100
-    assert (unrelated["kind"], unrelated["kept"]) == ("unrelated", False)
-    assert bad["code"] == "truncated"
-    picture = open_image((UPLOADS / "windmill-giraffe.jpg").read_bytes())
-    assert mask_size(tmp_path / "out" / "windmill-giraffe.png") == (picture.width, picture.height)
-
-
-def test_annotate_reads_paths_relative_to_the_csv(pentimento: Pentimento, tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes((ORIGINALS / "lake.jpg").read_bytes())
-    pairs = write_pairs(tmp_path / "pairs.csv", [("a.jpg", "a.jpg")])
-    assert pentimento("annotate", pairs, "--out", tmp_path / "out", "--threads", "1").status == 0
-    assert results(tmp_path / "out")[0]["forged"] == "a.jpg"
-
-
-def test_a_csv_without_the_columns_is_wrong_use(pentimento: Pentimento, tmp_path: Path) -> None:
-    (tmp_path / "pairs.csv").write_text("fake,original\na,b\n")
-    done = pentimento("annotate", tmp_path / "pairs.csv", "--out", tmp_path / "out")
-    assert done.status == 2
-    assert "has no column forged" in done.stderr
-
-
 def test_an_original_that_cannot_be_read_is_a_line_too(pentimento: Pentimento, tmp_path: Path) -> None:
     library = tmp_path / "library"
     library.mkdir()
@@ -132,8 +88,7 @@ def test_an_original_that_cannot_be_read_is_a_line_too(pentimento: Pentimento, t
     assert good["path"] == "unconstrained"
 
 
-@pytest.mark.parametrize("command", ["mask", "annotate"])
-def test_an_offline_command_says_where_it_writes_in_its_help(pentimento: Pentimento, command: str) -> None:
-    help_text = pentimento(command, "--help").stdout
+def test_mask_says_where_it_writes_in_its_help(pentimento: Pentimento) -> None:
+    help_text = pentimento("mask", "--help").stdout
     assert "results.jsonl" in help_text
     assert "Example: pentimento" in help_text
