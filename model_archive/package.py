@@ -1,7 +1,8 @@
 """Builds the TorchServe archives of both served models: `python -m model_archive.package --out DIR`.
 
 In: a model's name. Out: a zip of its handler, everything of ours that the handler imports, and its weights; the same
-input always gives the same bytes. The server needs torch, numpy, pillow, opencv and safetensors beside it, not us.
+input always gives the same bytes. The server needs torch, numpy, pillow, opencv and safetensors beside it, and timm
+where prior features are asked for, not us.
 """
 
 from __future__ import annotations

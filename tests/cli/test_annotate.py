@@ -235,8 +235,15 @@ def looked_at(pipe: Path, then: Callable[[], None]) -> threading.Thread:
 def test_ctrl_c_leaves_a_folder_that_can_be_resumed(annotate: Annotate, tmp_path: Path, out: Path) -> None:
     assert annotate(SAME).status == 0
     pipe = tmp_path / "pipe.jpg"
-    waiting = looked_at(pipe, lambda: os.kill(os.getpid(), signal.SIGINT))
+    over = threading.Event()
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        over.wait(10)  # unread for so long, the picture cannot have its line before the run is interrupted
+
+    waiting = looked_at(pipe, interrupt)
     stopped = annotate(SAME, ("pipe.jpg", SAME[1]), options=["--workers", "2", "--resume"])
+    over.set()
     waiting.join()
     assert stopped.status != 0
     assert [line["forged"] for line in results(out)] == [SAME[0]]
