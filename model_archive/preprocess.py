@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from services.core.alignment import resize_map
+
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -187,10 +189,4 @@ def rescaled(homography: Matrix, *, original: tuple[Size, Size], upload: tuple[S
 
     Sizes are (width, height). Coordinates are those of `services.core.alignment`: pixel centres, top left at (0, 0).
     """
-    return np.asarray(_resize(*upload) @ homography @ _resize(original[1], original[0]), np.float64)
-
-
-def _resize(source: Size, target: Size) -> Matrix:
-    """[3,3] map of pixel centres from a picture of `source` size to the same picture at `target`."""
-    x, y = target[0] / source[0], target[1] / source[1]
-    return np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]])
+    return np.asarray(resize_map(*upload) @ homography @ resize_map(original[1], original[0]), np.float64)

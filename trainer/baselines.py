@@ -27,7 +27,7 @@ def aligned_difference(upload: Pixels, original: Pixels) -> npt.NDArray[np.bool_
     if found is None:
         return np.zeros(upload.shape[:2], bool)
     laid = alignment.warp(original, found.homography, _size(upload))
-    covered = alignment.warp(np.full(original.shape[:2], 255, np.uint8), found.homography, _size(upload)) >= 250
+    covered = alignment.coverage(original, found.homography, _size(upload))
     return _otsu(np.where(covered[..., None], upload, 0).astype(np.uint8), np.where(covered[..., None], laid, 0))
 
 

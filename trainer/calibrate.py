@@ -17,9 +17,6 @@ from model_archive.weights import Card
 from trainer.data import EXAMPLES
 from trainer.synthesis.photos import PhotoPool
 
-CALIBRATED = ("correlation", "difference", "web_iml")
-"""Networks whose image logit becomes a score."""
-
 SIZES = (256, 320, 384, 512)
 
 

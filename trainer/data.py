@@ -74,6 +74,10 @@ EXAMPLES: dict[str, Callable[[PhotoPool, int, int, int], Example]] = {
 """How an example of each network is made."""
 
 
+MARKING = ("correlation", "difference", "web_iml")
+"""Networks that answer with a mask and a score of the picture; `pair_kind` answers with neither."""
+
+
 class SampleStream(IterableDataset[Batch]):
     """Batches from `first_step` on, for ever."""
 

@@ -27,8 +27,8 @@ from torch import nn
 from model_archive import weights
 from model_archive.networks import registry
 from trainer import schedule
-from trainer.calibrate import CALIBRATED, calibrated
-from trainer.data import Batch, SampleStream, batches
+from trainer.calibrate import calibrated
+from trainer.data import MARKING, Batch, SampleStream, batches
 from trainer.loss import LOSSES, LossWeights
 from trainer.progress_sheet import progress_sheet
 from trainer.synthesis.photos import PhotoPool
@@ -149,7 +149,7 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
         fitted_on=f"{_machine(settings)}, {state.elapsed_s / 60:.1f} minutes",
     )
     state.averaged.to("cpu")
-    if settings.network in CALIBRATED:
+    if settings.network in MARKING:
         console.print(f"calibrating on {settings.calibration_samples} generated pictures of held-out photographs")
         card = calibrated(state.averaged, card, held_out, count=settings.calibration_samples, seed=settings.seed + 1)
     weights.save(state.averaged, card, settings.out)

@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer.data import EXAMPLES
+from trainer.data import EXAMPLES, MARKING
 from trainer.synthesis.photos import PhotoPool
 
 ROWS = 8
-MARKING = ("correlation", "difference", "web_iml")
-"""Networks that answer with a mask; of others there is nothing to draw."""
 
 
 @torch.inference_mode()

@@ -244,8 +244,7 @@ def laid_onto(original: Pixels, upload: Pixels, placement: Placement) -> Laid:
     """The original [h,w,3] in the frame of the upload [H,W,3]."""
     frame = _size(upload)
     rgb = alignment.warp(original, placement.homography, frame)
-    covered = alignment.warp(np.full(original.shape[:2], 255, np.uint8), placement.homography, frame)
-    return Laid(rgb, np.asarray(covered >= 250), placement)
+    return Laid(rgb, alignment.coverage(original, placement.homography, frame), placement)
 
 
 def carried_back(mask: Pixels, maps: Sequence[npt.NDArray[np.float64]], original: preprocess.Size) -> Pixels:

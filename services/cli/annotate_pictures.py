@@ -20,7 +20,7 @@ from services.cli.annotator import Setup
 from services.cli.batch import read_file
 from services.cli.overlay import marked
 from services.cli.results import mask_path
-from services.core.alignment import Matrix, resize_map, warp
+from services.core.alignment import Matrix, coverage, resize_map, warp
 from services.core.errors import Broken
 from services.core.judge.mask import flagged
 from services.core.pixels import Picture, Pixels, open_image, read_mask_png
@@ -110,8 +110,7 @@ def aligned(original: Picture, upload: Picture, matrix: Matrix) -> tuple[Pixels,
     enlarge = resize_map(_size(original.rgb), (original.width, original.height))
     reduce = resize_map((upload.width, upload.height), _size(upload.rgb))
     mapping, frame = reduce @ matrix @ enlarge, _size(upload.rgb)
-    covered = warp(np.full(original.rgb.shape[:2], 255, np.uint8), mapping, frame)
-    return warp(original.rgb, mapping, frame), np.asarray(covered >= 250)
+    return warp(original.rgb, mapping, frame), coverage(original.rgb, mapping, frame)
 
 
 def difference(laid: Pixels, upload: Pixels, valid: Valid, same: Valid) -> Pixels:

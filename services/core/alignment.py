@@ -144,6 +144,11 @@ def warp(original_rgb: Pixels, homography: Matrix, size: tuple[int, int]) -> Pix
     return np.asarray(cv2.warpPerspective(source, mapping, size, flags=cv2.INTER_LINEAR), np.uint8)
 
 
+def coverage(original: Pixels, homography: Matrix, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Where the original [H,W,...] has pixels in the upload's frame of `size` (width, height), [height,width] bool."""
+    return np.asarray(warp(np.full(original.shape[:2], 255, np.uint8), homography, size) >= 250)
+
+
 def _reduced(grey: Pixels, side: int) -> Pixels:
     height, width = grey.shape
     ratio = side / max(height, width)

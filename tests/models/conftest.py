@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from model_archive.check import GOLDEN
 from model_archive.handlers.analysis import Model, constrained_model, unconstrained_model
 from model_archive.handlers.results import PairRequest, SingleRequest
 from trainer.synthesis.photos import PhotoPool
@@ -45,6 +47,21 @@ def constrained() -> Model[PairRequest]:
 @pytest.fixture(scope="session")
 def unconstrained() -> Model[SingleRequest]:
     return unconstrained_model()
+
+
+@pytest.fixture
+def one_forgery(tmp_path: Path) -> Path:
+    """A set like those that are measured: the golden forgery with a mask around its second tower."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("upload", "original"):
+        shutil.copy(GOLDEN / f"{name}.jpg", folder)
+    mask = np.zeros((320, 480), np.uint8)
+    mask[105:178, 88:130] = 255
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    rows = "forged,mask,original,width,height,mask_area\nupload.jpg,mask.png,original.jpg,480,320,0.02\n"
+    (folder / "manifest.csv").write_text(rows)
+    return folder
 
 
 def textured(rng: np.random.Generator, side: int = SIDE) -> np.ndarray:

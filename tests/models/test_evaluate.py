@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from model_archive.check import GOLDEN
 from trainer import evaluate
-
-
-@pytest.fixture
-def one_forgery(tmp_path: Path) -> Path:
-    """A set like those that are measured: the golden forgery with a mask around its second tower."""
-    for name in ("upload", "original"):
-        shutil.copy(GOLDEN / f"{name}.jpg", tmp_path)
-    mask = np.zeros((320, 480), np.uint8)
-    mask[105:178, 88:130] = 255
-    cv2.imwrite(str(tmp_path / "mask.png"), mask)
-    rows = "forged,mask,original,width,height,mask_area\nupload.jpg,mask.png,original.jpg,480,320,0.02\n"
-    (tmp_path / "manifest.csv").write_text(rows)
-    return tmp_path
 
 
 def test_a_set_is_measured_and_printed_as_a_table(one_forgery: Path, capsys: pytest.CaptureFixture[str]) -> None:

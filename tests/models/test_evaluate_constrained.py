@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -24,21 +22,6 @@ ROW = Measured(
     iou=0.8, f1=0.9, precision=0.9, recall=0.9, original_iou=None, plain_iou=0.3, aligned_iou=0.5, flagged=0.1,
     plain_flagged=0.3, aligned_flagged=0.2, qes=0.9, score=0.99, decision="manipulated", seconds=0.5,
 )  # fmt: skip
-
-
-@pytest.fixture
-def one_forgery(tmp_path: Path) -> Path:
-    """A set like those that are measured: the golden forgery with a mask around its second tower."""
-    folder = tmp_path / "set"
-    folder.mkdir()
-    for name in ("upload", "original"):
-        shutil.copy(GOLDEN / f"{name}.jpg", folder)
-    mask = np.zeros((320, 480), np.uint8)
-    mask[105:178, 88:130] = 255
-    cv2.imwrite(str(folder / "mask.png"), mask)
-    rows = "forged,mask,original,width,height,mask_area\nupload.jpg,mask.png,original.jpg,480,320,0.02\n"
-    (folder / "manifest.csv").write_text(rows)
-    return folder
 
 
 def test_a_set_gives_its_forgeries_and_unedited_copies_of_its_originals(one_forgery: Path) -> None:
