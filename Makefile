@@ -61,7 +61,7 @@ bench-pair: setup ## where the time of a pair goes, and its memory, on one core
 fit: fit-constrained fit-web-iml ## fit every network; FIT_DATA names photographs and label maps (see the model cards)
 
 fit-constrained: setup ## the three networks of the pair model; FIT="--profile gpu" for a GPU, FIT=--resume to go on
-	$(BIN)/python -m trainer.fit difference $(FIT_DATA) --steps 2000 --version 0.2.0 $(FIT)
+	$(BIN)/python -m trainer.fit difference $(FIT_DATA) --steps 5000 --version 0.2.0 $(FIT)
 	$(BIN)/python -m trainer.fit correlation $(FIT_DATA) --steps 900 --version 0.2.0 $(FIT)
 	$(BIN)/python -m trainer.fit pair_kind $(FIT_DATA) --steps 500 --version 0.2.0 $(FIT)
 

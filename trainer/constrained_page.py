@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from trainer.evaluate_constrained import Measured
 
 AREAS = ((0.0, 0.01, "< 1 %"), (0.01, 0.05, "1-5 %"), (0.05, 0.2, "5-20 %"), (0.2, 1.01, "> 20 %"))
+TEXTURES = (
+    (0.0, 2.0, "smooth: sky, wall, fog (< 2 grey levels)"),
+    (2.0, 4.0, "little (2-4)"),
+    (4.0, 256.0, "textured (>= 4)"),
+)
 THRESHOLDS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 GOOD = 0.5  # IoU from which on a mask counts as right where precision is given
 KINDS = ("spg", "sdg", "unrelated")
@@ -90,10 +95,27 @@ def _broken_down(rows: Sequence[Measured]) -> str:
 
 
 def _objects(rows: Sequence[Measured]) -> str:
-    taken = [row.original_iou for row in rows if row.original_iou is not None]
-    if not taken:
+    objects = [row for row in rows if row.original_iou is not None]
+    if not objects:
         return ""
-    return f"The pasted object in the *original*, where it was taken from: mean IoU {np.mean(taken):.3f}.\n"
+    taken = np.mean([row.original_iou for row in objects])
+    lines = []
+    for _, _, name in TEXTURES:
+        if some := [row for row in objects if _texture(row) == name]:
+            known = np.mean([row.found == row.kind for row in some])
+            lines.append((name, str(len(some)), f"{known:.0%}", f"{np.mean([row.iou for row in some]):.3f}"))
+    return "\n".join(
+        (
+            f"The pasted object in the *original*, where it was taken from: mean IoU {taken:.3f}.\n",
+            "## Pasted objects, by the texture that they have\n",
+            "Whatever is cut out counts as an object above, a piece of clear sky as well.\n",
+            table(("texture", "n", "found", "IoU"), lines),
+        )
+    )
+
+
+def _texture(row: Measured) -> str:
+    return next(name for low, high, name in TEXTURES if low <= row.texture < high)
 
 
 def _area(row: Measured) -> str:

@@ -40,6 +40,8 @@ from trainer.synthesis.pairs import Kind
 from trainer.synthesis.photos import PhotoPool
 
 SEED = 20261124
+TEXTURE_SIGMA = 2.0  # pixels; what is finer than this is texture
+TEXTURE_RIM = 4  # pixels inside of an outline that show the edge of the paste and not the object
 COUNTS: dict[Kind, int] = {"spg": 240, "sdg": 120, "unrelated": 120}
 QUICK: dict[Kind, int] = {"spg": 6, "sdg": 3, "unrelated": 3}
 
@@ -48,8 +50,9 @@ QUICK: dict[Kind, int] = {"spg": 6, "sdg": 3, "unrelated": 3}
 class Measured:
     """One pair's figures. IoU, F1, precision and recall are of masks at the policy's threshold.
 
-    `flagged` is the share that is flagged, `area` the truth's; `original_iou` is that of the object in the original,
-    where one was taken; `plain_...` and `aligned_...` are the baselines'.
+    `flagged` is the share that is flagged, `area` the truth's; `texture` of what is forged is in grey levels (see
+    `texture`); `original_iou` is that of the object in the original, where one was taken; `plain_...` and
+    `aligned_...` are the baselines'.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Measured:
     change: str
     unedited: bool
     area: float
+    texture: float
     found: str
     iou: float
     f1: float
@@ -98,6 +102,7 @@ def measured(model: Model[PairRequest], item: PairItem) -> Measured:
         change=item.change,
         unedited=item.unedited,
         area=float(truth.mean()),
+        texture=texture(upload, truth),
         found=str(answer.kind),
         iou=ours.iou,
         f1=ours.f1,
@@ -114,6 +119,16 @@ def measured(model: Model[PairRequest], item: PairItem) -> Measured:
         decision=_decision(answer),
         seconds=answer.seconds,
     )
+
+
+def texture(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> float:
+    """How much fine detail a place [H,W] bool of a picture [H,W,3] uint8 has inside of its outline: the mean distance
+    of its grey levels from those of the same picture made soft. Local features need some; clear sky has none."""
+    kernel = np.ones((2 * TEXTURE_RIM + 1, 2 * TEXTURE_RIM + 1), np.uint8)
+    inner = cv2.erode(mask.astype(np.uint8), kernel, borderValue=1) > 0
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    detail = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), TEXTURE_SIGMA))
+    return float(detail[inner].mean()) if inner.any() else 0.0
 
 
 def _fitted(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -18,8 +18,9 @@ from trainer.synthesis.photos import PhotoPool
 
 SETTING = constrained_page.Setting("2026-01-01", "a machine", "0.0.0+abc", "default-1", "a command")
 ROW = Measured(
-    name="spg-1", data="generated", kind="spg", edit="splice", change="jpeg", unedited=False, area=0.1, found="spg",
-    iou=0.8, f1=0.9, precision=0.9, recall=0.9, original_iou=None, plain_iou=0.3, aligned_iou=0.5, flagged=0.1,
+    name="spg-1", data="generated", kind="spg", edit="splice", change="jpeg", unedited=False, area=0.1, texture=9.0,
+    found="spg", iou=0.8, f1=0.9, precision=0.9, recall=0.9, original_iou=None, plain_iou=0.3, aligned_iou=0.5,
+    flagged=0.1,
     plain_flagged=0.3, aligned_flagged=0.2, qes=0.9, score=0.99, decision="manipulated", seconds=0.5,
 )  # fmt: skip
 
@@ -120,3 +121,22 @@ def test_the_parts_of_a_pairs_time_are_measured(capsys: pytest.CaptureFixture[st
     found = json.loads(capsys.readouterr().out)
     assert found["seconds"]["everything"] > found["seconds"]["difference network"] > 0
     assert found["peak_mb"] > 0
+
+
+def test_the_page_tells_smooth_objects_from_textured_ones() -> None:
+    found = replace(ROW, kind="sdg", found="sdg", original_iou=0.7)
+    missed = replace(found, found="unrelated", iou=0.0, texture=0.5)
+    text = constrained_page.page([found, found, missed], SETTING)
+    assert "| textured (>= 4) | 2 | 100% | 0.800 |" in text
+    assert "| smooth: sky, wall, fog (< 2 grey levels) | 1 | 0% | 0.000 |" in text
+
+
+def test_texture_is_fine_detail_inside_of_the_outline() -> None:
+    rng = np.random.default_rng(0)
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    picture[:, 32:] = rng.integers(0, 255, (64, 32, 1), np.uint8)
+    smooth, rough = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    smooth[:, :25] = rough[:, 40:] = True
+    assert evaluate_constrained.texture(picture, smooth) < 1
+    assert evaluate_constrained.texture(picture, rough) > 20
+    assert evaluate_constrained.texture(picture, np.zeros((64, 64), bool)) == 0.0

@@ -114,6 +114,19 @@ def test_a_disturbance_keeps_the_size_and_is_repeatable(pool: PhotoPool) -> None
         np.testing.assert_array_equal(once, disturbance.apply(picture))
 
 
+def test_light_falls_off_towards_the_corners_and_clarity_stretches_local_contrast() -> None:
+    flat = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    darkened = disturbances.Disturbance(vignette=0.3).apply(flat)
+    assert darkened[0, 0, 0] == round(120 * 0.7) and darkened[SIZE // 2, SIZE // 2, 0] >= 119
+    step = flat.copy()
+    step[:, SIZE // 2 :] = 160
+    for clarity, wider in ((0.5, True), (-0.3, False)):
+        changed = disturbances.Disturbance(clarity=clarity).apply(step).astype(int)
+        gap = changed[0, SIZE // 2 + 1, 0] - changed[0, SIZE // 2 - 2, 0]
+        assert (gap > 40) == wider
+        assert changed[0, 0, 0] == 120
+
+
 def test_fitting_and_calibration_share_no_photograph(photo_folder: Path) -> None:
     everything, fitted, kept = (
         {p.path for p in PhotoPool.scan([photo_folder / "photos"], split=split).photos}

@@ -18,8 +18,10 @@ class Disturbance:
 
     `resize` scales there and back (1 = not at all); `sigma` is a Gaussian blur in pixels; `gain`, `offset` (0..255)
     and `gamma` change each channel; `saturation` 0 is greyscale; `contrast` stretches around mid grey; `sharpen` is
-    the strength of an unsharp mask; `noise` is the standard deviation in grey levels; `jpeg` lists qualities of
-    consecutive saves and `chroma` whether the last keeps full colour resolution.
+    the strength of an unsharp mask of a pixel's width, `clarity` of one as wide as a 20th of the picture (local
+    contrast; negative flattens); `vignette` darkens towards the corners by that share; `noise` is the standard
+    deviation in grey levels; `jpeg` lists qualities of consecutive saves and `chroma` whether the last keeps full
+    colour resolution.
     """
 
     resize: float = 1.0
@@ -30,6 +32,8 @@ class Disturbance:
     saturation: float = 1.0
     contrast: float = 1.0
     sharpen: float = 0.0
+    clarity: float = 0.0
+    vignette: float = 0.0
     noise: float = 0.0
     noise_seed: int = 0
     jpeg: tuple[int, ...] = ()
@@ -43,12 +47,26 @@ class Disturbance:
         if self.sharpen > 0:
             soft = cv2.GaussianBlur(picture, (0, 0), 1.0)
             picture = cv2.addWeighted(picture, 1.0 + self.sharpen, soft, -self.sharpen, 0.0)
-        picture = self._recoloured(self._toned(picture))
+        picture = self._recoloured(self._toned(self._lit(picture)))
         if self.noise > 0:
             picture = noisy(picture, self.noise, self.noise_seed)
         for quality in self.jpeg:
             picture = jpeg(picture, quality, full_chroma=self.chroma)
         return picture
+
+    def _lit(self, picture: np.ndarray) -> np.ndarray:
+        if self.clarity == 0.0 and self.vignette == 0.0:
+            return picture
+        height, width = picture.shape[:2]
+        levels = picture.astype(np.float32)
+        if self.clarity != 0.0:
+            around = cv2.GaussianBlur(levels, (0, 0), max(height, width) / 20)
+            levels += self.clarity * (levels - around)
+        if self.vignette != 0.0:
+            y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
+            x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+            levels *= 1.0 - self.vignette * (x**2 + y**2) / 2.0
+        return np.asarray(np.clip(np.round(levels), 0, 255), np.uint8)
 
     def _toned(self, picture: np.ndarray) -> np.ndarray:
         if self.saturation == 1.0 and self.contrast == 1.0:
@@ -102,13 +120,15 @@ def side(rng: np.random.Generator) -> Disturbance:
     gains = np.exp(rng.normal(0, 0.08, 3) + rng.normal(0, 0.1)) if coloured else np.ones(3)
     return Disturbance(
         resize=float(np.exp(rng.uniform(np.log(0.45), np.log(1.6)))) if rng.random() < 0.5 else 1.0,
-        sigma=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.15 else 0.0,
+        sigma=float(rng.uniform(0.3, 1.6)) if rng.random() < 0.25 else 0.0,
         gain=(float(gains[0]), float(gains[1]), float(gains[2])),
         offset=float(rng.normal(0, 8)) if coloured else 0.0,
         gamma=float(np.exp(rng.normal(0, 0.15))) if rng.random() < 0.25 else 1.0,
         saturation=float(rng.choice([0.0, rng.uniform(0.4, 1.6)], p=[0.15, 0.85])) if rng.random() < 0.15 else 1.0,
         contrast=float(np.exp(rng.normal(0, 0.15))) if rng.random() < 0.2 else 1.0,
-        sharpen=float(rng.uniform(0.2, 1.2)) if rng.random() < 0.12 else 0.0,
+        sharpen=float(rng.uniform(0.2, 1.6)) if rng.random() < 0.22 else 0.0,
+        clarity=float(rng.uniform(-0.3, 0.5)) if rng.random() < 0.15 else 0.0,
+        vignette=float(rng.uniform(0.05, 0.35)) if rng.random() < 0.08 else 0.0,
         noise=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.15 else 0.0,
         noise_seed=int(rng.integers(2**31)),
         jpeg=_qualities(rng, none=0.2, lowest=40),
