@@ -14,7 +14,7 @@ from pathlib import Path
 
 from services.core.events import Candidate, Fingerprint, ImageIntaken, StoredImage
 from services.core.intake.examine import Examined, Limits, examine
-from services.core.intake.fingerprint import distance
+from services.core.intake.fingerprint import distance, orientations
 from services.core.intake.keys import image_key
 from services.core.intake.lookup import Verified, rank, verify
 from services.settings import IntakeSettings
@@ -83,9 +83,10 @@ class Library:
     def _nearest(self, fingerprint: Fingerprint) -> Sequence[tuple[int, Original]]:
         """(distance, original), nearest first: at most `max_candidates` within `max_distance`."""
         near = []
+        ways = orientations(fingerprint.pdq)[: self._settings.orientations]
         for original in self._originals.values():
-            bits = distance(fingerprint.pdq, original.fingerprint.pdq)
             trusted = min(fingerprint.pdq_quality, original.fingerprint.pdq_quality) >= LEAST_QUALITY
+            bits = min(distance(way, original.fingerprint.pdq) for way in (ways if trusted else ways[:1]))
             if bits == 0 or (trusted and bits <= self._settings.max_distance):
                 near.append((bits, original))
         return sorted(near, key=lambda pair: (pair[0], pair[1].sha256))[: self._settings.max_candidates]

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from services.clients.database import Database, storable
 from services.core.events import Fingerprint, StoredImage
+from services.core.intake.fingerprint import orientations
 
 EMBEDDER = "pdq-1"
 LEAST_QUALITY: Final = 50  # PDQ's authors: below this a hash is not to be trusted. Stands in schema.sql too.
@@ -39,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A registered picture and its PDQ Hamming distance, 0..256."""
+    """A registered picture and its PDQ Hamming distance, 0..256: the least of the orientations that were sought."""
 
     picture: Picture
     distance: int
@@ -82,17 +83,20 @@ class Candidates:
         limit: int,
         at_most_seq: int | None = None,
         trusted: bool | None = None,
+        ways: int = 1,
     ) -> list[Neighbour]:
         """At most `limit` pictures of the tenant within `max_distance`, nearest first, each content once.
 
-        Places are dealt in turn to trusted pictures and earlier uploads, so that neither kind crowds out the other;
-        `trusted` asks for one kind only. A content registered as both counts as trusted. Hashes of a quality below
-        50, on either side, match at distance 0 alone. `at_most_seq` repeats a search on the index as it was then
-        (the number in `index_version`).
+        The picture is sought in the first `ways` of its eight `orientations`, as it is first; see
+        docs/decisions/0015-mirrored-and-turned-uploads.md. Places are dealt in turn to trusted pictures and earlier
+        uploads, so that neither kind crowds out the other; `trusted` asks for one kind only. A content registered as
+        both counts as trusted. Hashes of a quality below 50, on either side, match at distance 0 alone, as they are.
+        `at_most_seq` repeats a search on the index as it was then (the number in `index_version`).
         """
         query = {
             "tenant": tenant,
             "pdq": _bits(fingerprint.pdq),
+            "ways": [_bits(pdq) for pdq in orientations(fingerprint.pdq)[:ways]],
             "max_distance": max_distance,
             "limit": limit,
             "at_most_seq": NEWEST if at_most_seq is None else at_most_seq,
@@ -113,7 +117,7 @@ class Candidates:
 class Geometries:
     """Verified pairs, so that a viral picture is compared once. `method` names the verifier: a new one starts empty."""
 
-    def __init__(self, database: Database, *, method: str = "sift-1") -> None:
+    def __init__(self, database: Database, *, method: str = "sift-2") -> None:
         self._database = database
         self._method = method
 
@@ -164,16 +168,19 @@ on conflict (tenant, sha256, trusted) do update
 
 _KNOWN = "select * from content where sha256 = %(sha256)s"
 
-_FOUND = "select seq, sha256, trusted, registered_at, (pdq <~> %(pdq)s::bit(256))::integer as distance from candidate"
+_FOUND = "select seq, sha256, trusted, registered_at, (pdq <~> {pdq})::integer as distance from candidate"
 _VISIBLE = "tenant = %(tenant)s and seq <= %(at_most_seq)s"
 
 # Twice the limit, because a content may turn up in both kinds. The condition on the distance stands outside: inside, a
-# scan that runs out of near pictures would search the whole graph for another one.
+# scan that runs out of near pictures would search the whole graph for another one. One scan of the graph for each
+# orientation: an index answers only in the order of the distance to one hash.
 _NEAREST_OF_KIND = """
 (
-    {found}
-    where {visible} and {kind} and {kind_asked} and pdq_quality >= 50
-    order by pdq <~> %(pdq)s::bit(256) limit 2 * %(limit)s
+    select near.* from unnest(%(ways)s::text[]::bit(256)[]) as asked (way) cross join lateral (
+        {found}
+        where {visible} and {kind} and {kind_asked} and pdq_quality >= 50
+        order by pdq <~> way limit 2 * %(limit)s
+    ) as near
 )
 """
 _SAME_HASH = """
@@ -186,7 +193,7 @@ _SAME_HASH = """
 _BEST = """
 with found as materialized ({branches}),
 each_once as (
-    select distinct on (sha256) * from found where distance <= %(max_distance)s order by sha256, trusted desc
+    select distinct on (sha256) * from found where distance <= %(max_distance)s order by sha256, trusted desc, distance
 ),
 placed as (
     select *, row_number() over (partition by trusted order by distance, registered_at, seq) as place from each_once
@@ -200,11 +207,13 @@ order by dealt.distance, candidate.trusted desc, candidate.registered_at, candid
 
 
 def _of_kind(kind: str, asked: str) -> str:
-    return _NEAREST_OF_KIND.format(found=_FOUND, visible=_VISIBLE, kind=kind, kind_asked=asked)
+    found = _FOUND.format(pdq="way")
+    return _NEAREST_OF_KIND.format(found=found, visible=_VISIBLE, kind=kind, kind_asked=asked)
 
 
 def _same_hash(and_quality: str) -> str:
-    return _SAME_HASH.format(found=_FOUND, visible=_VISIBLE, and_quality=and_quality)
+    found = _FOUND.format(pdq="%(pdq)s::bit(256)")
+    return _SAME_HASH.format(found=found, visible=_VISIBLE, and_quality=and_quality)
 
 
 _NEAREST = _BEST.format(

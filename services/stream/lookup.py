@@ -47,6 +47,7 @@ class Lookup:
             tenant,
             known.fingerprint,
             max_distance=self._settings.max_distance,
+            ways=self._settings.orientations,
             limit=self._settings.max_candidates + 1,  # one place may go to an earlier copy of this very file
         )
         own = known.image.sha256

@@ -8,9 +8,13 @@ import random
 
 import pytest
 
-from services.clients.candidates import Candidates, Geometries, Geometry, Picture
+from services.clients.candidates import _NEAREST, NEWEST, Candidates, Geometries, Geometry, Picture
 from services.clients.database import Database
+from services.core.intake.fingerprint import orientations
 from tests.clients.examples import fingerprint, pdq_at, picture, sha256_of, stored
+
+ROUGH = f"{random.Random(7).getrandbits(256):064x}"
+"""A hash like a photograph's: far from itself in any other orientation."""
 
 
 @pytest.fixture
@@ -91,6 +95,46 @@ async def test_a_hash_of_low_quality_matches_only_itself(candidates: Candidates,
     assert await ids(candidates, quality=ours) == ["id-same"]
 
 
+@pytest.mark.parametrize("way", range(8))
+async def test_a_picture_is_found_by_its_hash_in_any_orientation(candidates: Candidates, way: int) -> None:
+    await candidates.register(picture("a", pdq=ROUGH, trusted=True))
+    await candidates.register(picture("b", pdq=pdq_at(128), trusted=True))
+    changed = f"{int(orientations(ROUGH)[way], 16) ^ 0b1101:064x}"
+    (found,) = await candidates.nearest("acme", fingerprint(changed), max_distance=40, limit=5, ways=8)
+    assert (found.picture.original_id, found.distance) == ("id-a", 3)
+    as_it_is = await candidates.nearest("acme", fingerprint(changed), max_distance=40, limit=5, ways=1)
+    assert len(as_it_is) == (1 if way == 0 else 0)
+
+
+async def test_a_content_that_is_near_in_several_orientations_comes_once_at_its_least_distance(
+    candidates: Candidates,
+) -> None:
+    plain, mirrored = orientations(pdq_at(0))[:2]
+    between = f"{int(plain, 16) ^ (int(plain, 16) ^ int(mirrored, 16)) & (2**100 - 1):064x}"  # 50 bits from the one
+    for trusted in (True, False):
+        await candidates.register(picture("a", pdq=between, trusted=trusted, original_id=f"o-{trusted}"))
+    await candidates.register(picture("b", pdq=pdq_at(60)))
+    found = await candidates.nearest("acme", fingerprint(), max_distance=128, limit=5, ways=8)
+    assert [(each.picture.original_id, each.distance) for each in found] == [("o-True", 50), ("id-b", 60)]
+
+
+async def test_mirrored_neighbours_do_not_crowd_out_the_other_kind(candidates: Candidates) -> None:
+    mirrored = orientations(ROUGH)[1]
+    await candidates.register(picture("original", pdq=f"{int(ROUGH, 16) ^ (2**40 - 1):064x}", trusted=True))
+    for number in range(40):
+        await candidates.register(picture(f"copy {number}", pdq=f"{int(mirrored, 16) ^ 1 << number:064x}"))
+    found = await candidates.nearest("acme", fingerprint(ROUGH), max_distance=90, limit=3, ways=8)
+    assert [each.distance for each in found] == [1, 1, 40]
+    assert found[-1].picture.original_id == "id-original"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(20, 100), (100, 20), (20, 20)])
+async def test_a_hash_of_low_quality_is_not_sought_mirrored(candidates: Candidates, ours: int, theirs: int) -> None:
+    await candidates.register(picture("mirrored", pdq=orientations(ROUGH)[1], quality=theirs))
+    upload = fingerprint(ROUGH, quality=ours)
+    assert await candidates.nearest("acme", upload, max_distance=90, limit=5, ways=8) == []
+
+
 async def test_a_search_can_be_repeated_on_the_index_as_it_was(candidates: Candidates) -> None:
     assert await candidates.index_version() == "pdq-1/0"
     await candidates.register(picture("a"))
@@ -135,13 +179,10 @@ async def test_a_small_tenant_finds_its_pictures_among_thousands_of_others(
     assert await ids(candidates, tenant="small", max_distance=256) == [each.original_id for each in hidden]
     async with database.connection() as connection:
         await connection.execute("analyze candidate")
-        plan = await (
-            await connection.execute(
-                "explain select seq from candidate where tenant = 'crowd' and not trusted and pdq_quality >= 50 "
-                "order by pdq <~> repeat('01', 128)::bit(256) limit 10"
-            )
-        ).fetchall()
-    assert any("candidate_upload_pdq" in row["QUERY PLAN"] for row in plan)
+        asked = {"tenant": "crowd", "ways": ["01" * 128, "0011" * 64], "pdq": "01" * 128, "kinds": [True, False]}
+        bounds = {"max_distance": 90, "limit": 5, "at_most_seq": NEWEST}
+        plan = await (await connection.execute("explain " + _NEAREST, asked | bounds)).fetchall()
+    assert any("Index Scan using candidate_upload_pdq" in row["QUERY PLAN"] for row in plan)
 
 
 async def fill(database: Database, *, tenant: str, pictures: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from services.core import alignment
-from services.core.alignment import Matrix, Pixels, align, extract, warp
+from services.core.alignment import Matrix, Pixels, align, extract, mirrored, warp
 from services.core.pixels import open_image, to_grey
 
 ORIGINALS = Path(__file__).parents[2] / "samples" / "originals"
@@ -123,6 +123,23 @@ def test_a_mirrored_copy_is_no_match_for_a_homography_without_mirroring() -> Non
     picture = np.ascontiguousarray(original("sign")[:, ::-1])
     found = align(features("sign"), extract(to_grey(picture)))
     assert found is None or np.linalg.det(found.homography[:2, :2]) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mirrored_features_are_nearly_those_of_the_mirrored_picture(name: str) -> None:
+    """As a match of one to the other, and to where they lie. What is left are other pixels of the reduced picture."""
+    flipped = np.ascontiguousarray(original(name)[:, ::-1])
+    seen, told = extract(to_grey(flipped)), mirrored(features(name))
+    found = align(told, seen)
+    assert found is not None
+    assert found.inliers > 0.8 * len(seen.points)
+    assert np.array_equal(found.homography, np.eye(3))
+
+
+def test_features_mirrored_twice_are_what_they_were() -> None:
+    twice = mirrored(mirrored(features("lake")))
+    assert np.array_equal(twice.descriptors, features("lake").descriptors)
+    assert np.allclose(twice.points, features("lake").points, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 400), (300, 300), (2000, 20)])

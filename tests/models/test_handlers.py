@@ -29,6 +29,7 @@ from model_archive.handlers.results import (
 from model_archive.handlers.unconstrained import Unconstrained
 from services.core import pixels
 from services.core.errors import Rejected
+from services.core.intake.lookup import verify
 from services.core.learn.qes import qes
 from tests.models.conftest import textured
 
@@ -146,6 +147,24 @@ def test_a_mirrored_copy_of_the_original_shows_no_edit(constrained: Model[PairRe
     answer = analysed(constrained.analyse([PairRequest(mirrored, ORIGINAL)])[0])
     assert answer.kind == "spg"
     assert (answer.mask >= 128).mean() < 0.005
+
+
+def test_an_edit_of_a_mirrored_picture_is_marked_with_the_map_that_lookup_found(
+    constrained: Model[PairRequest],
+) -> None:
+    """Not sought anew: the hint is used as it is, and the mask is the mirror image of that of the plain pair."""
+    mirrored = encoded(np.array(Image.open(io.BytesIO(UPLOAD)))[:, ::-1], quality=95)
+    (verified,) = verify(mirrored, [ORIGINAL])
+    assert verified is not None
+    hint = np.array(verified.homography).reshape(3, 3)
+    assert np.linalg.det(hint[:2, :2]) < 0
+    answer = analysed(constrained.analyse([PairRequest(mirrored, ORIGINAL, hint)])[0])
+    plain = analysed(constrained.analyse([PairRequest(UPLOAD, ORIGINAL)])[0]).mask[:, ::-1] >= 128
+    marked = answer.mask >= 128
+    assert answer.kind == "spg"
+    assert answer.inliers is None
+    assert answer.overlap == pytest.approx(1.0, abs=0.01)
+    assert (marked & plain).sum() / (marked | plain).sum() > 0.8
 
 
 def test_averaging_over_mirror_images_changes_the_mask_a_little(constrained: Model[PairRequest]) -> None:

@@ -40,6 +40,22 @@ def fingerprint(picture: Picture) -> Fingerprint:
     )
 
 
+def orientations(pdq: str) -> tuple[str, ...]:
+    """The hashes of a picture in its eight orientations, from its hash [64 hexadecimal digits] alone.
+
+    In order: as it is, flipped left to right, flipped upside down, turned by 180 degrees; then the same four of the
+    picture with its axes swapped, among them the two quarter turns. A bit says whether one of 16x16 coefficients of
+    the picture's cosine transform, frequencies 1 to 16 down by 1 to 16 across, exceeds their median, and a flip
+    changes the sign of the odd frequencies of its axis (as `pdqDihedralHash256esFromFloatLuma` of PDQ's authors has
+    it). They take the median anew, which moves a few bits; hashing samples the picture a little off centre, which
+    moves the hash of a flipped file some more: 12 to 22 bits.
+    """
+    upright = np.unpackbits(np.frombuffer(bytes.fromhex(pdq), np.uint8)).reshape(16, 16)
+    odd = (np.arange(16, dtype=np.uint8) % 2)[None]  # the rows and columns stand from frequency 16 to 1
+    flips = (np.zeros_like(odd), odd, odd.T, odd ^ odd.T)
+    return tuple(np.packbits(axes ^ flip).tobytes().hex() for axes in (upright, upright.T) for flip in flips)
+
+
 def distance(first: str, second: str) -> int:
     """Hamming distance of two hashes in hexadecimal, 0..256. Below MAX_DISTANCE they may be of one picture."""
     return (int(first, 16) ^ int(second, 16)).bit_count()

@@ -7,12 +7,13 @@ wrongly too; a candidate counts only where local features agree on one homograph
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.core.alignment import MIN_INLIERS, WORKING_SIDE, Features, align, extract
+from services.core.alignment import MIN_INLIERS, WORKING_SIDE, Alignment, Features, align, extract, mirrored
 from services.core.errors import Rejected
 from services.core.events import Candidate
 from services.core.pixels import MAX_PIXELS, open_image, to_grey
+from services.core.placement import mirror
 
 MOST = 0.5
 """Share of the upload from which on a candidate covers most of it, and so can explain it as a whole."""
@@ -20,7 +21,10 @@ MOST = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How an original lies in an upload; see `alignment.Alignment`. `homography` is row-major 3x3."""
+    """How an original lies in an upload; see `alignment.Alignment`.
+
+    `homography` is row-major 3x3; the determinant of its upper left 2x2 is negative where the upload is mirrored.
+    """
 
     homography: tuple[float, ...]
     inliers: int
@@ -33,7 +37,8 @@ def verify(
 ) -> tuple[Verified | None, ...]:
     """For each original how it lies in the upload, or None where it does not: not the same picture, or unreadable.
 
-    Runs in a process pool: about 70 ms for the upload and 75 ms for each original on one core.
+    The original may be mirrored and turned. Runs in a process pool: about 70 ms for the upload and 85 ms for each
+    original on one core.
     Raises Rejected where the upload itself cannot be opened.
     """
     target = _features(upload, max_pixels)
@@ -78,7 +83,16 @@ def _verified(original: bytes, upload: Features, min_inliers: int, max_pixels: i
         source = _features(original, max_pixels)
     except Rejected:  # registered under wider limits than today's: no candidate any more, and not the upload's fault
         return None
-    found = align(source, upload, min_inliers=min_inliers)
+    found = _either_way(source, upload, min_inliers)
     if found is None:
         return None
     return Verified(tuple(float(v) for v in found.homography.ravel()), found.inliers, found.overlap, found.spread)
+
+
+def _either_way(original: Features, upload: Features, min_inliers: int) -> Alignment | None:
+    """The better supported of two maps: as it is, or mirrored. A symmetric picture half fits the wrong way round."""
+    plain = align(original, upload, min_inliers=min_inliers)
+    other = align(mirrored(original), upload, min_inliers=min_inliers)
+    if other is None or (plain is not None and plain.inliers >= other.inliers):
+        return plain
+    return replace(other, homography=other.homography @ mirror(original.width))

@@ -11,15 +11,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pdqhash
 import pytest
 from PIL import Image, ImageEnhance
 
 from services.core.errors import Broken, Rejected
 from services.core.events import Fingerprint
 from services.core.intake.examine import Examined, Limits, examine
-from services.core.intake.fingerprint import MAX_DISTANCE, distance
+from services.core.intake.fingerprint import MAX_DISTANCE, SIDE, distance, fingerprint, orientations
 from services.core.intake.guard import admit
 from services.core.intake.keys import image_key
+from services.core.pixels import Picture, open_image
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 ORIGINALS = {path.stem: path.read_bytes() for path in sorted((SAMPLES / "originals").glob("*.jpg"))}
@@ -90,6 +93,37 @@ def test_distance_counts_the_bits_that_differ() -> None:
     assert distance("0" * 63 + "1", "0" * 63 + "8") == 2
 
 
+def turned(picture: np.ndarray) -> list[np.ndarray]:
+    """A picture [H,W,3] in the orientations that `orientations` promises, in its order."""
+    axes = (picture, picture.swapaxes(0, 1))
+    return [flip for each in axes for flip in (each, each[:, ::-1], each[::-1], each[::-1, ::-1])]
+
+
+def hash_of(rgb: np.ndarray) -> str:
+    return fingerprint(Picture(np.ascontiguousarray(rgb), rgb.shape[1], rgb.shape[0], "PNG", None, ())).pdq
+
+
+@pytest.mark.parametrize("name", sorted(ORIGINALS))
+def test_a_hash_says_what_the_picture_turned_and_mirrored_would_hash_to(name: str) -> None:
+    picture = open_image(ORIGINALS[name], max_side=SIDE).rgb
+    told = orientations(hash_of(picture))
+    seen = [hash_of(each) for each in turned(picture)]
+    apart = np.array([[distance(first, second) for second in seen] for first in told])
+    assert apart.diagonal().max() <= 40
+    assert apart[~np.eye(8, dtype=bool)].min() > MAX_DISTANCE
+    assert told[0] == seen[0]
+
+
+@pytest.mark.parametrize("name", sorted(ORIGINALS))
+def test_the_orientations_are_those_of_pdqs_authors_but_for_the_median(name: str) -> None:
+    picture = open_image(ORIGINALS[name], max_side=SIDE).rgb
+    theirs, _ = pdqhash.compute_dihedral(picture)  # as it is, 90, 180, 270, upside down, left to right, swapped, other
+    theirs = [np.packbits(bits.astype(np.uint8)).tobytes().hex() for bits in theirs]
+    ours = orientations(hash_of(picture))
+    for index, other in enumerate((0, 5, 4, 2, 6, 3, 1, 7)):
+        assert distance(ours[index], theirs[other]) <= 20
+
+
 @pytest.mark.parametrize("name", sorted(ORIGINALS))
 def test_copies_stay_near_and_other_pictures_far(name: str) -> None:
     image = Image.open(io.BytesIO(ORIGINALS[name]))
@@ -102,7 +136,8 @@ def test_copies_stay_near_and_other_pictures_far(name: str) -> None:
         "webp": saved(image, "WEBP", quality=50),
     }
     own = print_of(name).pdq
-    far = [distance(own, print_of(other).pdq) for other in ORIGINALS if other != name]
+    ways = orientations(own)
+    far = [distance(way, print_of(other).pdq) for other in ORIGINALS if other != name for way in ways]
     for what, data in copies.items():
         assert distance(own, examine(data, Limits()).fingerprint.pdq) <= 31, what
     assert min(far) > MAX_DISTANCE
