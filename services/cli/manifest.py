@@ -10,13 +10,14 @@ import csv
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from services.cli.console import note, wrong_use
+from services.cli.console import fail, note, wrong_use
 from services.cli.sources import FileSource
 
 COLUMNS = ("path", "name", "source")
@@ -26,15 +27,17 @@ KEY_DIGITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A picture to register: the line it begins on, its file with the name it goes by, and who vouches for it."""
+    """A picture to register: the line it begins on, its path below the manifest's folder, its file with the name it
+    goes by, and who vouches for it."""
 
     line: int
+    path: str
     picture: FileSource
     source: str
 
     def key(self, tenant: str) -> str:
         """What the state file knows the row by: its tenant, path, name and source, not its place or its picture."""
-        parts = (tenant, str(self.picture.path), self.picture.name, self.source)
+        parts = (tenant, self.path, self.picture.name, self.source)
         return sha256(json.dumps(parts).encode()).hexdigest()[:KEY_DIGITS]
 
 
@@ -80,21 +83,22 @@ class SentRows:
     """The state file beside a manifest: a line for each row that the broker acknowledged.
 
     A line that was cut off counts as none: its row is sent once more, which changes nothing. `again` forgets them all.
-    Raises OSError where the file cannot be read or written.
+    Where the file cannot be read or written, the command fails and says so.
     """
 
     def __init__(self, manifest: Path, *, again: bool = False) -> None:
         self.file = manifest.with_name(f"{manifest.name}.done")
-        self._file = self.file.open("w+" if again else "a+", encoding="ascii", errors="replace", newline="\n")
-        self._file.seek(0)
-        cut_off = False
         self._keys: set[bytes] = set()  # 16 bytes a row: millions of them fit
-        for line in self._file:
-            cut_off = not line.endswith("\n")
-            if len(line) == KEY_DIGITS + 1 and not cut_off:
-                self._keys.add(_digest(line))
-        if cut_off:
-            self._file.write("\n")
+        with _needed(self.file):
+            self._file = self.file.open("w+" if again else "a+", encoding="ascii", errors="replace", newline="\n")
+            self._file.seek(0)
+            cut_off = False
+            for line in self._file:
+                cut_off = not line.endswith("\n")
+                if len(line) == KEY_DIGITS + 1 and not cut_off:
+                    self._keys.add(_digest(line))
+            if cut_off:
+                self._file.write("\n")
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +112,19 @@ class SentRows:
     def add(self, key: str) -> None:
         """Notes a row, at once."""
         self._keys.add(_digest(key))
-        self._file.write(f"{key}\n")
-        self._file.flush()
+        with _needed(self.file):
+            self._file.write(f"{key}\n")
+            self._file.flush()
+
+
+@contextmanager
+def _needed(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fail(
+            f"{file}, which notes the rows that were sent, cannot be used ({error.strerror}): make its folder writable"
+        )
 
 
 def _digest(key: str) -> bytes:
@@ -141,7 +156,7 @@ def _row(line: int, header: list[str], cells: list[str], folder: Path, source: s
     vouching = named.get("source") or source
     if len(vouching) > SOURCE_CHARACTERS:
         raise _Unusable(f"its source has {len(vouching)} characters, and {SOURCE_CHARACTERS} is the most")
-    return Row(line, FileSource(folder / inside, named.get("name") or inside.as_posix()), vouching)
+    return Row(line, inside.as_posix(), FileSource(folder / inside, named.get("name") or inside.as_posix()), vouching)
 
 
 def _inside(path: str) -> PurePosixPath:

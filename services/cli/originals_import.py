@@ -41,7 +41,7 @@ BATCH = 200  # rows that are sent, and waited for, together
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the rows so far. `late`: sent, but lookup did not find them in time, so that the import stopped."""
+    """What became of the rows so far. `late`: sent, but not findable in time, so that the import stopped."""
 
     sent: int = 0
     before: int = 0
@@ -95,16 +95,11 @@ def import_manifest(
             asyncio.run(_import(run, read_manifest(manifest, source=source), lambda: bar.advance(task)))
     except Unavailable as error:
         fail(f"{error}; {tally.sent} rows were sent, and the same command goes on with the others")
-    except OSError as error:
-        fail(
-            f"the state file beside {manifest} cannot be written ({error.strerror or error}): its folder must be writable"
-        )
     _conclude(tally, as_json, timeout_s)
 
 
 async def _import(run: Import, rows: Iterator[Row | BadRow], advance: Callable[[], None]) -> None:
-    """Sends the rows, batch by batch, until one of them was waited for in vain. Raises Unavailable, and OSError for
-    the state file."""
+    """Sends the rows, batch by batch, until one of them was waited for in vain. Raises Unavailable."""
     async with opened_door(run.settings) as door:
         while not run.tally.late and (batch := list(islice(rows, BATCH))):
             await _send(run, door, _fresh(run, batch, advance), advance)
@@ -151,9 +146,8 @@ async def _send(run: Import, door: Door, rows: list[Row], advance: Callable[[], 
             run.tally.refused += len(missing)
     for line, event, _ in registered:
         if event.original_id in missing:
-            complain(
-                f"line {line}: original {event.original_id} cannot be found by lookup: {missing[event.original_id]}"
-            )
+            why = missing[event.original_id]
+            complain(f"line {line}: original {event.original_id} cannot be found by lookup: {why}")
     if run.as_json:
         write_lines(
             {
