@@ -12,7 +12,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -88,11 +88,13 @@ def import_manifest(
     """
     tally = Tally()
     settings = settings_of(data)
+    rows = read_manifest(manifest, source=source)
+    begun = list(islice(rows, 1))  # a header that does not fit is told before anything is opened
     try:
         with SentRows(manifest, again=again) as sent, progress() as bar:
             task = bar.add_task("registering", total=_rows_in(manifest))
             run = Import(settings, tenant, timeout_s if wait else None, as_json, sent, tally)
-            asyncio.run(_import(run, read_manifest(manifest, source=source), lambda: bar.advance(task)))
+            asyncio.run(_import(run, chain(begun, rows), lambda: bar.advance(task)))
     except Unavailable as error:
         fail(f"{error}; {tally.sent} rows were sent, and the same command goes on with the others")
     _conclude(tally, as_json, timeout_s)
