@@ -97,9 +97,9 @@ class IntakeSettings(Section):
             ge=1,
             le=8,
             description="Orientations in which originals are sought: 1 as it is, 2 mirrored too, 4 upside down too, "
-            "8 quarter turns too. More find more and cost a search each.",
+            "8 quarter turns too. More find more, cost a search each, and bring more strangers to verify.",
         ),
-    ] = 8
+    ] = 2
     max_candidates: Annotated[int, Field(ge=1, le=50, description="Candidates verified per upload.")] = 5
     min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 12
     register_uploads: Annotated[bool, Field(description="Accepted uploads become candidates for later ones.")] = True

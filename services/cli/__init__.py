@@ -10,6 +10,8 @@ from services.cli.console import Commands
 from services.cli.demo import demo
 from services.cli.offline import mask
 from services.cli.originals import originals
+from services.cli.originals_import import import_manifest
+from services.cli.originals_list import list_originals, remove
 from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
@@ -20,6 +22,9 @@ app = typer.Typer(
 app.add_typer(stack.app)
 app.command()(demo)
 app.command()(submit)
+originals.command("list")(list_originals)
+originals.command()(remove)
+originals.command("import")(import_manifest)
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(replay, name="replay")

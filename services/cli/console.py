@@ -116,6 +116,15 @@ def _width() -> int | None:
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
 
 
+def duration(seconds: float) -> str:
+    """How long something lasted or is ago, in its two largest units: `3 d 4 h`, `2 h 5 min`, `1 min 40 s`, `7 s`."""
+    whole = max(0, int(seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
 def progress(*, hidden: bool = False) -> Progress:
     """A progress bar on stderr; nothing where stderr is no terminal."""
     console = notices()

@@ -42,12 +42,7 @@ LETTERS_EVERY_S = 2.0  # between two looks at the dead letters while originals a
 Registered = tuple[OriginalRegistered, str]
 """The event of an original, and the SHA-256 of its bytes."""
 
-originals = typer.Typer(help="Register trusted originals.", no_args_is_help=True)
-
-
-@originals.callback()
-def _group() -> None:
-    """Register trusted originals."""
+originals = typer.Typer(help="Register, list and remove trusted originals.", no_args_is_help=True)
 
 
 @originals.command()
@@ -154,20 +149,40 @@ async def register_all(
 
     `sent` is called after each. Raises Unavailable.
     """
+
+    def settled(number: int, outcome: Registered | OSError) -> None:
+        if isinstance(outcome, OSError):
+            complain(f"{chosen[number].name} was not registered: {outcome.strerror or outcome}")
+        sent()
+
+    outcomes = await register_each(door, [(picture, source) for picture in chosen], tenant=tenant, settled=settled)
+    return [outcome for outcome in outcomes if not isinstance(outcome, OSError)]
+
+
+async def register_each(
+    door: Door,
+    chosen: Iterable[tuple[FileSource, str]],
+    *,
+    tenant: str,
+    settled: Callable[[int, Registered | OSError], None],
+) -> list[Registered | OSError]:
+    """Sends originals, each with who vouches for it, a few at a time. In their order: its event, or the file's error.
+
+    `settled(number, outcome)` is called for each as soon as the broker has it, or its file failed. Raises Unavailable.
+    """
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(picture: FileSource) -> Registered | None:
+    async def one(number: int, picture: FileSource, source: str) -> Registered | OSError:
         async with room:
+            outcome: Registered | OSError
             try:
-                return await register(door, picture, source=source, tenant=tenant)
+                outcome = await register(door, picture, source=source, tenant=tenant)
             except OSError as error:
-                complain(f"{picture.name} was not registered: {error.strerror or error}")
-                return None
-            finally:
-                sent()
+                outcome = error
+            settled(number, outcome)
+            return outcome
 
-    outcomes = await asyncio.gather(*(one(picture) for picture in chosen))
-    return [outcome for outcome in outcomes if outcome is not None]
+    return await asyncio.gather(*(one(number, *each) for number, each in enumerate(chosen)))
 
 
 async def not_findable_within(settings: Settings, events: Sequence[Registered], timeout_s: float) -> dict[str, str]:

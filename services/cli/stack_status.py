@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from services.cli.console import note, notices
+from services.cli.console import duration, note, notices
 from services.local.state import ComponentState, Phase, StackState, last_state, memory_bytes
 
 POLL_S = 0.1
@@ -101,7 +101,4 @@ def _uptime_s(component: ComponentState) -> int | None:
 
 def _uptime(component: ComponentState) -> str:
     seconds = _uptime_s(component)
-    if seconds is None:
-        return ""
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+    return "" if seconds is None else duration(seconds)

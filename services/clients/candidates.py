@@ -1,15 +1,15 @@
 """The index of pictures that an upload may have been made from, and the cache of verified pairs.
 
-In: pictures with their fingerprints. Out: a picture's nearest neighbours by PDQ (256-bit Hamming distance), and what
-geometric verification said of a pair before. PDQ finds, geometry decides: this file only finds.
+In: pictures with their fingerprints. Out: a picture's nearest neighbours by PDQ (256-bit Hamming distance), the trusted
+ones as a list, and what geometric verification said of a pair before. PDQ finds, geometry decides; this only finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from psycopg.types.json import Jsonb
 
@@ -53,6 +53,19 @@ class Geometry:
     inliers: int
     overlap: float
     homography: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the list of trusted originals, newest first: the one after which the next page starts."""
+
+    registered_at: datetime
+    sha256: str
+
+    @classmethod
+    def after(cls, picture: Picture) -> Self:
+        """The place for the page that follows this last picture of a page."""
+        return cls(picture.registered_at, picture.image.sha256)
 
 
 class Candidates:
@@ -112,6 +125,44 @@ class Candidates:
         async with self._database.connection() as connection:
             row = await (await connection.execute("select max(seq) as newest from candidate")).fetchone()
         return f"{EMBEDDER}/{row['newest'] or 0 if row else 0}"
+
+
+class Originals:
+    """A tenant's trusted originals. Every method raises `Unavailable` or `Broken` only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, tenant: str, *, limit: int, source: str | None = None, after: Place | None = None
+    ) -> list[Picture]:
+        """At most `limit` trusted originals, of one source or all, newest `registered_at` first, from `after` on."""
+        query: dict[str, Any] = {"tenant": tenant, "limit": limit, "source": source}
+        conditions = [_TRUSTED_OF] if source is None else [_TRUSTED_OF, "source = %(source)s"]
+        if after is not None:
+            conditions.append("(registered_at, sha256) < (%(at)s, %(at_sha256)s)")
+            query |= {"at": after.registered_at, "at_sha256": after.sha256}
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(_PAGE.format(where=" and ".join(conditions)), query)).fetchall()
+        return [_picture(row) for row in rows]
+
+    async def count(self, tenant: str, *, source: str | None = None) -> tuple[int, datetime | None]:
+        """How many there are, and when the newest was registered; (0, None) where there are none."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_COUNT, {"tenant": tenant, "source": source})).fetchone()
+        return (row["originals"], row["newest"]) if row else (0, None)
+
+    async def remove(self, tenant: str, original_ids: Sequence[str]) -> set[str]:
+        """Makes the tenant's trusted originals of these ids unfindable. Returns the ids that there were.
+
+        What is known of their bytes stays, and so does an untrusted row of the same content, and verified pairs: those
+        say how two contents lie on each other, and are asked only about pictures that were found. An event that
+        registers the same original again, or is still on its way, makes it findable again.
+        """
+        query = {"tenant": tenant, "original_ids": list(original_ids)}
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(_REMOVE, query)).fetchall()
+        return {row["original_id"] for row in rows}
 
 
 class Geometries:
@@ -226,6 +277,25 @@ _NEAREST = _BEST.format(
     )
 )
 _SAME = _BEST.format(branches=_same_hash(""))
+
+_TRUSTED_OF = "tenant = %(tenant)s and trusted"
+# The page is cut before its facts are fetched: by index, and not by joining a million rows first.
+_PAGE = """
+with page as (
+    select tenant, original_id, sha256, trusted, source, registered_at from candidate
+    where {where} order by registered_at desc, sha256 desc limit %(limit)s
+)
+select page.tenant, page.original_id, page.trusted, page.source, page.registered_at, content.*
+from page join content using (sha256)
+order by page.registered_at desc, page.sha256 desc
+"""
+_COUNT = f"""
+select count(*) as originals, max(registered_at) as newest from candidate
+where {_TRUSTED_OF} and (%(source)s::text is null or source = %(source)s)
+"""
+_REMOVE = f"""
+delete from candidate where {_TRUSTED_OF} and original_id = any(%(original_ids)s::text[]) returning original_id
+"""
 
 _GEOMETRIES = """
 select geometry.* from geometry

@@ -41,6 +41,10 @@ create index if not exists candidate_upload_pdq on candidate
     using hnsw (pdq bit_hamming_ops) where not trusted and pdq_quality >= 50;
 create index if not exists candidate_same_pdq on candidate (tenant, pdq);
 
+-- The list of trusted originals, page by page, and one of them by its id.
+create index if not exists candidate_trusted_newest on candidate (tenant, registered_at, sha256) where trusted;
+create index if not exists candidate_trusted_id on candidate (tenant, original_id) where trusted;
+
 -- Verified pairs. A cache: `delete from geometry where verified_at < ...` is always safe.
 create table if not exists geometry (
     upload_sha256    text not null,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from services.cli.console import duration
 from services.cli.originals import original_id
 from services.cli.replay import preview
 from services.core.policy import DEFAULT_POLICY
@@ -16,6 +20,9 @@ COMMANDS = (
     ("demo",),
     ("submit",),
     ("originals", "add"),
+    ("originals", "list"),
+    ("originals", "remove"),
+    ("originals", "import"),
     ("verdicts",),
     ("replay", "list"),
     ("replay", "show"),
@@ -97,6 +104,41 @@ def test_submit_takes_an_id_for_one_image_only(pentimento: Pentimento) -> None:
     told = pentimento("submit", SAMPLES / "originals", "--id", "one")
     assert told.status == 2
     assert "--id names one upload, but 6 images were given" in told.stderr
+
+
+def test_removing_originals_wants_a_yes_where_nobody_can_be_asked(pentimento: Pentimento) -> None:
+    told = pentimento("originals", "remove", "boats-0f3a5b7c9d1e")
+    assert told.status == 2
+    assert "add --yes" in told.stderr
+
+
+@pytest.mark.parametrize(("answer", "said"), [("n", "nothing was removed"), ("y", "PostgreSQL")], ids=["no", "yes"])
+def test_removing_originals_asks_at_a_terminal(tmp_path: Path, answer: str, said: str) -> None:
+    """After a yes it goes on: to the database, which is away here."""
+    terminal, theirs = os.openpty()
+    os.write(terminal, f"{answer}\n".encode())
+    nowhere = {"PENTIMENTO_POSTGRES__DSN": "postgresql://127.0.0.1:1/none", "PENTIMENTO_POSTGRES__TIMEOUT_S": "1"}
+    told = subprocess.run(
+        [sys.executable, "-c", "from services.cli import main; main()", "originals", "remove", "x", "--tenant", "acme"],
+        env={**os.environ, **nowhere, "PENTIMENTO_DATA_DIR": str(tmp_path)},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(theirs)
+    os.close(terminal)
+    assert told.returncode == 1
+    assert "Remove 1 trusted originals of tenant acme?" in told.stderr
+    assert said in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(-3, "0 s"), (7.9, "7 s"), (100, "1 min 40 s"), (2 * 3600 + 301, "2 h 5 min"), (3 * 86400 + 4 * 3600, "3 d 4 h")],
+)
+def test_a_duration_is_said_in_its_two_largest_units(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 def test_redrive_wants_ids_or_all_but_not_both(pentimento: Pentimento) -> None:

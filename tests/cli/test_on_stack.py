@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from services.cli.connections import messages, opened_sender
+from services.cli.originals_import import BATCH
 from services.core import topology
 from services.core.envelope import Message, decode
 from services.core.events import DeadLetter
@@ -55,6 +56,76 @@ def test_an_original_that_is_no_picture_is_refused_with_the_reason(
     assert told.status == 1
     assert "broken-" in told.stderr
     assert "1 of 1 originals were not registered" in told.stderr
+
+
+def test_a_library_is_imported_listed_and_removed(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:
+    for name in ("windmill.jpg", "pier.jpg"):
+        (tmp_path / name).write_bytes((ORIGINALS / name).read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    manifest = tmp_path / "library.csv"
+    manifest.write_text("path,source\npier.jpg,\ngone.jpg,\n../out.jpg,\nbroken.jpg,\nwindmill.jpg,agency\n")
+    command = ("originals", "import", manifest, "--source", "museum", "--tenant", tenant, "--json")
+
+    told = on_stack(*command)
+    assert told.status == 1
+    bad = {line["line"]: line["error"] for line in told.lines if "error" in line}
+    assert set(bad) == {3, 4}
+    assert "No such file" in bad[3]
+    assert {line["file"]: line["findable"] for line in told.lines if "file" in line} == {
+        "pier.jpg": True, "broken.jpg": False, "windmill.jpg": True
+    }  # fmt: skip
+    assert "line 5: original broken-" in told.stderr
+    assert "3 rows were not registered" in told.stderr
+
+    listed = on_stack("originals", "list", "--tenant", tenant, "--limit", "0", "--json").lines
+    assert {line["source"]: line["original_id"].rsplit("-", 1)[0] for line in listed} == {
+        "museum": "pier", "agency": "windmill"
+    }  # fmt: skip
+    assert all(len(line["sha256"]) == 64 and line["width"] > 0 for line in listed)
+    assert [line["registered_at"] for line in listed] == sorted(
+        (line["registered_at"] for line in listed), reverse=True
+    )
+    table = on_stack("originals", "list", "--tenant", tenant, "--limit", "1")
+    assert f"{listed[0]['width']}x{listed[0]['height']}" in table.stdout
+    assert listed[1]["sha256"][:12] not in table.stdout
+    assert f"1 of 2 trusted originals of tenant {tenant}" in table.stderr
+
+    (tmp_path / "gone.jpg").write_bytes((ORIGINALS / "windmill.jpg").read_bytes() + b"\x00")
+    again = on_stack(*command)
+    assert [line["file"] for line in again.lines if "file" in line] == ["gone.jpg"]  # the others were sent before
+    assert "3 rows were sent by an earlier run" in again.stderr
+
+    windmill = next(line["original_id"] for line in listed if line["source"] == "agency")
+    gone = next(line["original_id"] for line in again.lines if "file" in line)
+    removing = ("originals", "remove", windmill, "never-there", gone, "--tenant", tenant, "--yes", "--json")
+    removed = on_stack(*removing)
+    assert removed.status == 1
+    assert [line["removed"] for line in removed.lines] == [True, False, True]
+    assert f"tenant {tenant} has no trusted original never-there" in removed.stderr
+    assert [line["removed"] for line in on_stack(*removing).lines] == [False] * 3
+    left = on_stack("originals", "list", "--tenant", tenant, "--json").lines
+    assert [line["source"] for line in left] == ["museum"]
+    told = on_stack("submit", UPLOADS / "windmill-giraffe.jpg", "--tenant", tenant, "--wait", "--json")
+    assert told.lines[0]["path"] == "unconstrained"
+    added = on_stack("originals", "add", tmp_path / "windmill.jpg", "--tenant", tenant, "--json")
+    assert [line["findable"] for line in added.lines] == [True]
+
+
+def test_an_import_that_intake_does_not_follow_stops_and_can_be_resumed(
+    on_stack: Pentimento, tenant: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pier.jpg").write_bytes((ORIGINALS / "pier.jpg").read_bytes())
+    manifest = tmp_path / "library.csv"
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")  # never findable, and refused too late to tell
+    rows = ["broken.jpg,0.jpg", *(f"pier.jpg,{number}.jpg" for number in range(1, BATCH + 5))]
+    manifest.write_text("\n".join(("path,name", *rows)))
+    told = on_stack("originals", "import", manifest, "--tenant", tenant, "--timeout", "0", "--json")
+    assert told.status == 1
+    assert "stopped, because" in told.stderr
+    assert len(told.lines) == BATCH
+    resumed = on_stack("originals", "import", manifest, "--tenant", tenant, "--json")
+    assert resumed.status == 0, resumed.stderr
+    assert [line["file"] for line in resumed.lines] == [f"{number}.jpg" for number in range(BATCH, BATCH + 5)]
 
 
 def test_inline_uploads_of_a_folder_get_a_table_of_verdicts(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from services.clients.candidates import _NEAREST, NEWEST, Candidates, Geometries, Geometry, Picture
+from services.cli.originals_list import pages
+from services.clients.candidates import _NEAREST, NEWEST, Candidates, Geometries, Geometry, Originals, Picture
 from services.clients.database import Database
 from services.core.intake.fingerprint import orientations
-from tests.clients.examples import fingerprint, pdq_at, picture, sha256_of, stored
+from tests.clients.examples import NOON, fingerprint, pdq_at, picture, sha256_of, stored
 
 ROUGH = f"{random.Random(7).getrandbits(256):064x}"
 """A hash like a photograph's: far from itself in any other orientation."""
@@ -214,3 +218,85 @@ async def test_verified_pairs_are_remembered_per_method_and_misfits_too(database
     assert await geometries.known([*verified, (upload, sha256_of("never seen"))]) == verified
     assert await geometries.known([]) == {}
     assert await Geometries(database, method="sift-2").known(verified) == {}
+
+
+async def originals_of(database: Database, *, page: int = 2, **asked: Any) -> list[str]:
+    """The ids of a tenant's trusted originals, read page by page."""
+    listed = pages(Originals(database), asked.pop("tenant", "acme"), page=page, **asked)
+    return [each.original_id async for found in listed for each in found]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 100])
+async def test_trusted_originals_are_listed_newest_first_each_once_whatever_the_page(
+    candidates: Candidates, database: Database, page: int
+) -> None:
+    for word, minutes in (("old", 1), ("new", 9), ("same-a", 5), ("same-b", 5), ("same-c", 5)):
+        await candidates.register(picture(word, trusted=True, minutes=minutes))
+    await candidates.register(picture("an upload", minutes=10))
+    listed = await originals_of(database, page=page)
+    assert (listed[0], listed[-1]) == ("id-new", "id-old")
+    assert sorted(listed[1:-1]) == ["id-same-a", "id-same-b", "id-same-c"]
+    assert await originals_of(database, page=page, limit=3) == listed[:3]
+
+
+async def test_a_listed_original_comes_back_whole(candidates: Candidates, database: Database) -> None:
+    registered = picture("a", trusted=True)
+    await candidates.register(registered)
+    assert await Originals(database).page("acme", limit=5) == [registered]
+
+
+async def test_trusted_originals_are_listed_and_counted_for_one_tenant_and_source(
+    candidates: Candidates, database: Database
+) -> None:
+    await candidates.register(picture("a", trusted=True, minutes=3))
+    await candidates.register(replace(picture("b", trusted=True, minutes=7), source="agency"))
+    await candidates.register(picture("theirs", trusted=True, tenant="other"))
+    originals = Originals(database)
+    assert await originals_of(database) == ["id-b", "id-a"]
+    assert await originals_of(database, source="library") == ["id-a"]
+    assert await originals_of(database, tenant="other") == ["id-theirs"]
+    assert await originals.count("acme") == (2, NOON + timedelta(minutes=7))
+    assert await originals.count("acme", source="library") == (1, NOON + timedelta(minutes=3))
+    assert await originals.count("nobody") == (0, None)
+
+
+async def test_an_original_that_is_removed_is_not_found_until_it_is_registered_again(
+    candidates: Candidates, database: Database
+) -> None:
+    for word in ("a", "b", "c"):
+        await candidates.register(picture(word, trusted=True))
+    originals = Originals(database)
+    assert await originals.remove("acme", ["id-a", "id-c", "id-unknown"]) == {"id-a", "id-c"}
+    assert await ids(candidates) == ["id-b"]
+    assert await originals_of(database) == ["id-b"]
+    assert await originals.remove("acme", ["id-a", "id-c"]) == set()
+    await candidates.register(picture("a", trusted=True, minutes=1))
+    assert sorted(await ids(candidates)) == ["id-a", "id-b"]
+
+
+async def test_removing_an_original_leaves_the_upload_of_the_same_content_and_other_tenants_alone(
+    candidates: Candidates, database: Database
+) -> None:
+    await candidates.register(picture("a", original_id="same-id", trusted=True))
+    await candidates.register(picture("a", original_id="same-id"))
+    await candidates.register(picture("a", original_id="same-id", trusted=True, tenant="other"))
+    assert await Originals(database).remove("acme", ["same-id"]) == {"same-id"}
+    assert await ids(candidates, trusted=True) == []
+    assert await ids(candidates, trusted=False) == ["same-id"]
+    assert await ids(candidates, trusted=True, tenant="other") == ["same-id"]
+    assert await Originals(database).remove("acme", ["same-id"]) == set()  # an upload is no original
+    assert await ids(candidates, trusted=False) == ["same-id"]
+
+
+async def test_a_page_of_a_large_library_is_read_by_index(database: Database) -> None:
+    await fill(database, tenant="crowd", pictures=3000)
+    async with database.connection() as connection:
+        await connection.execute("update candidate set trusted = true")
+        await connection.execute("analyze candidate")
+        plan = await (
+            await connection.execute(
+                "explain select sha256 from candidate where tenant = 'crowd' and trusted "
+                "and (registered_at, sha256) < (now(), '8') order by registered_at desc, sha256 desc limit 10"
+            )
+        ).fetchall()
+    assert any("candidate_trusted_newest" in row["QUERY PLAN"] for row in plan)

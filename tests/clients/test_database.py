@@ -11,7 +11,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.candidates import Candidates
-from services.clients.database import Database, translated
+from services.clients.database import SCHEMA_VERSION, Database, translated
 from services.core.errors import Broken, Unavailable
 from services.local.postgres import Postgres
 from tests.clients.examples import picture
@@ -22,7 +22,7 @@ async def test_processes_that_start_together_make_the_database_once(fresh_dsn: s
     await asyncio.gather(*(process.migrate() for process in processes))
     async with processes[0].connection() as connection:
         rows = await (await connection.execute("select version from schema_version")).fetchall()
-    assert [row["version"] for row in rows] == [1]
+    assert [row["version"] for row in rows] == [SCHEMA_VERSION]
     for process in processes:
         await process.close()
 

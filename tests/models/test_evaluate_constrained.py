@@ -20,8 +20,7 @@ SETTING = constrained_page.Setting("2026-01-01", "a machine", "0.0.0+abc", "defa
 ROW = Measured(
     name="spg-1", data="generated", kind="spg", edit="splice", change="jpeg", unedited=False, area=0.1, texture=9.0,
     found="spg", iou=0.8, f1=0.9, precision=0.9, recall=0.9, original_iou=None, plain_iou=0.3, aligned_iou=0.5,
-    flagged=0.1,
-    plain_flagged=0.3, aligned_flagged=0.2, qes=0.9, score=0.99, decision="manipulated", seconds=0.5,
+    flagged=0.1, plain_flagged=0.3, aligned_flagged=0.2, qes=0.9, score=0.99, decision="manipulated", seconds=0.5,
 )  # fmt: skip
 
 
