@@ -115,11 +115,15 @@ def _objects(rows: Sequence[Measured]) -> str:
 
 
 def _texture(row: Measured) -> str:
-    return next(name for low, high, name in TEXTURES if low <= row.texture < high)
+    return _bin(TEXTURES, row.texture)
 
 
 def _area(row: Measured) -> str:
-    return next(name for low, high, name in AREAS if low <= row.area < high)
+    return _bin(AREAS, row.area)
+
+
+def _bin(bins: Sequence[tuple[float, float, str]], value: float) -> str:
+    return next(name for low, high, name in bins if low <= value < high)
 
 
 def _kinds(rows: Sequence[Measured]) -> str:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from services.core.events import Candidate, Fingerprint, ImageIntaken, StoredImage
-from services.core.intake.examine import Examined, Limits, examine
+from services.core.events import Candidate, Fingerprint, ImageIntaken
+from services.core.intake.examine import Limits, examine
 from services.core.intake.fingerprint import distance, orientations
 from services.core.intake.keys import image_key
 from services.core.intake.lookup import Verified, rank, verify
@@ -59,7 +59,7 @@ class Library:
             tenant="offline",
             uploaded_at=self._registered_at,
             filename=name[-400:],
-            image=_stored(examined, data, digest),
+            image=examined.stored(data, digest),
             fingerprint=examined.fingerprint,
             candidates=rank(self._verified(data, examined.fingerprint), upload_sha256=digest),
             notes=examined.notes,
@@ -104,14 +104,3 @@ class Library:
             overlap=found.overlap,
             homography=found.homography,
         )
-
-
-def _stored(examined: Examined, data: bytes, digest: str) -> StoredImage:
-    return StoredImage(
-        object_key=image_key(digest),
-        sha256=digest,
-        size_bytes=len(data),
-        width=examined.width,
-        height=examined.height,
-        format=examined.format,
-    )

@@ -69,14 +69,11 @@ def add(
     missing = asyncio.run(not_findable_within(settings, events, timeout_s)) if wait else {}
     rows = [(event, digest, event.original_id not in missing) for event, digest in events]
     if as_json:
-        write_lines(
-            {"original_id": event.original_id, "file": event.filename, "sha256": digest, "findable": there and wait}
-            for event, digest, there in rows
-        )
+        write_lines(facts(event, digest, findable=there and wait) for event, digest, there in rows)
     else:
         write_table(("original id", "file"), ((e.original_id, e.filename or "") for e, _, there in rows if there))
-    for original_id, why in missing.items():
-        complain(f"original {original_id} cannot be found by lookup: {why}")
+    for name, why in missing.items():
+        complain(not_found(name, why))
     if missing or len(events) < len(chosen):
         fail(f"{len(missing) + len(chosen) - len(events)} of {len(chosen)} originals were not registered")
 
@@ -85,6 +82,21 @@ def original_id(tenant: str, digest: str, name: str) -> str:
     """The same picture of the same name and tenant always has the same id: `<stem>-<12 hex>`."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).stem).strip("-.")[:60] or "original"
     return f"{stem}-{sha256(f'{tenant}/{digest}/{name}'.encode()).hexdigest()[:12]}"
+
+
+def facts(event: OriginalRegistered, digest: str, *, findable: bool) -> dict[str, object]:
+    """What `--json` says of an original that was sent."""
+    return {"original_id": event.original_id, "file": event.filename, "sha256": digest, "findable": findable}
+
+
+def not_found(name: str, why: str) -> str:
+    """The complaint about an original, by its id, that was sent and that lookup does not find."""
+    return f"original {name} cannot be found by lookup: {why}"
+
+
+def unread(picture: FileSource, error: OSError) -> str:
+    """The complaint about a picture whose file could not be read."""
+    return f"{picture.name} was not registered: {error.strerror or error}"
 
 
 async def register(door: Door, picture: FileSource, *, source: str, tenant: str) -> Registered:
@@ -152,7 +164,7 @@ async def register_all(
 
     def settled(number: int, outcome: Registered | OSError) -> None:
         if isinstance(outcome, OSError):
-            complain(f"{chosen[number].name} was not registered: {outcome.strerror or outcome}")
+            complain(unread(chosen[number], outcome))
         sent()
 
     outcomes = await register_each(door, [(picture, source) for picture in chosen], tenant=tenant, settled=settled)

@@ -32,7 +32,7 @@ from services.cli.console import (
     write_table,
 )
 from services.cli.manifest import BadRow, Row, SentRows, read_manifest
-from services.cli.originals import Registered, not_findable_within, register_each
+from services.cli.originals import Registered, facts, not_findable_within, not_found, register_each, unread
 from services.core.errors import Unavailable
 from services.settings import Settings
 
@@ -127,7 +127,7 @@ async def _send(run: Import, door: Door, rows: list[Row], advance: Callable[[], 
     def settled(number: int, outcome: Registered | OSError) -> None:
         row = rows[number]
         if isinstance(outcome, OSError):
-            _report_bad(run, row.line, f"{row.picture.name} was not registered: {outcome.strerror or outcome}")
+            _report_bad(run, row.line, unread(row.picture, outcome))
         else:
             run.sent.add(row.key(run.tenant))
             run.tally.sent += 1
@@ -148,16 +148,12 @@ async def _send(run: Import, door: Door, rows: list[Row], advance: Callable[[], 
             run.tally.refused += len(missing)
     for line, event, _ in registered:
         if event.original_id in missing:
-            why = missing[event.original_id]
-            complain(f"line {line}: original {event.original_id} cannot be found by lookup: {why}")
+            complain(f"line {line}: {not_found(event.original_id, missing[event.original_id])}")
     if run.as_json:
         write_lines(
             {
                 "line": line,
-                "original_id": event.original_id,
-                "file": event.filename,
-                "sha256": digest,
-                "findable": run.timeout_s is not None and event.original_id not in missing,
+                **facts(event, digest, findable=run.timeout_s is not None and event.original_id not in missing),
             }
             for line, event, digest in registered
         )

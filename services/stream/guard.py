@@ -15,7 +15,6 @@ from services.clients.objects import Objects
 from services.core.errors import Rejected, Unavailable
 from services.core.events import Fingerprint, ImageReference, InlineImage, ObjectImage, StoredImage, UrlImage
 from services.core.intake.examine import Limits, examine
-from services.core.intake.keys import image_key
 from services.settings import IntakeSettings
 from services.stream.pool import DecodePool
 from services.stream.timings import Timings
@@ -60,17 +59,9 @@ class Guard:
         limits = Limits(max_bytes=self._settings.max_bytes, max_pixels=self._settings.max_pixels)
         with timings.stage("fingerprint"):
             examined = await self._pool.run(examine, data, limits)
-        key = image_key(digest)
+        image = examined.stored(data, digest)
         with timings.stage("store"):
-            await self._objects.put(key, data, examined.media_type)
-        image = StoredImage(
-            object_key=key,
-            sha256=digest,
-            size_bytes=len(data),
-            width=examined.width,
-            height=examined.height,
-            format=examined.format,
-        )
+            await self._objects.put(image.object_key, data, examined.media_type)
         return Known(data, image, examined.fingerprint, examined.notes)
 
     async def _read(self, reference: ImageReference) -> bytes:

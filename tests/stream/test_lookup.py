@@ -16,9 +16,7 @@ from PIL import Image
 from services.clients.candidates import Candidates, Geometries, Picture
 from services.clients.database import Database
 from services.clients.objects import Objects
-from services.core.events import StoredImage
 from services.core.intake.examine import Limits, examine
-from services.core.intake.keys import image_key
 from services.local.postgres import Postgres
 from services.settings import IntakeSettings
 from services.stream.guard import Known
@@ -33,15 +31,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def known(data: bytes) -> Known:
     """An upload as the guard passes it on."""
     examined = examine(data, Limits())
-    digest = sha256(data).hexdigest()
-    image = StoredImage(
-        object_key=image_key(digest),
-        sha256=digest,
-        size_bytes=len(data),
-        width=examined.width,
-        height=examined.height,
-        format=examined.format,
-    )
+    image = examined.stored(data, sha256(data).hexdigest())
     return Known(data, image, examined.fingerprint)
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.core.events import Fingerprint
+from services.core.events import Fingerprint, StoredImage
 from services.core.intake.fingerprint import SIDE, fingerprint
 from services.core.intake.guard import Limits, admit
+from services.core.intake.keys import image_key
 
 __all__ = ["Examined", "Limits", "examine"]
 
@@ -36,6 +37,17 @@ class Examined:
     def media_type(self) -> str:
         """The content type by content, e.g. `image/jpeg`."""
         return f"image/{self.format.lower()}"
+
+    def stored(self, data: bytes, sha256: str) -> StoredImage:
+        """The upload as it lies in the object store: its bytes, under the key of their SHA-256 (hexadecimal)."""
+        return StoredImage(
+            object_key=image_key(sha256),
+            sha256=sha256,
+            size_bytes=len(data),
+            width=self.width,
+            height=self.height,
+            format=self.format,
+        )
 
 
 def examine(data: bytes, limits: Limits) -> Examined:
