@@ -6,6 +6,8 @@ networks' granule. No learned parts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
-CHANNELS = {"correlation": 10, "difference": 9, "pair_kind": 10, "web_iml": 3}
+CHANNELS = {"correlation": 10, "difference": 9, "pair_kind": 10, "web_iml": 4}
 """Channels of each network's input."""
 
 KIND_SIDE = 128
@@ -35,6 +37,21 @@ RIDGE = np.diag([1e-6, *(2e-5,) * 3, *(2e-4,) * 6])  # pull of each coefficient 
 def rgb_input(rgb: Pixels) -> Floats:
     """[H,W,3] uint8 RGB -> [3,H,W] float32 0..1."""
     return np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32) / np.float32(255.0)
+
+
+def single_input(rgb: Pixels, steps: Sequence[int] | None = None) -> Floats:
+    """The four channels of the single-image network: RGB and how coarsely JPEG quantised it, [4,H,W] float32 0..1.
+
+    `steps` are the 64 quantisation steps of luma, row by row (vertical frequency first), where the upload was a JPEG
+    whose 8x8 grid starts at the picture's top left corner. The fourth channel repeats them over the picture, divided
+    by 255 (1 at most); it is 0 everywhere where there are none. A crop keeps them, if it starts at multiples of 8.
+    """
+    height, width = rgb.shape[:2]
+    quantised = np.zeros((1, height, width), np.float32)
+    if steps is not None:
+        tile = np.minimum(np.asarray(steps, np.float32).reshape(8, 8) / np.float32(255.0), np.float32(1.0))
+        quantised[0] = np.tile(tile, (-(-height // 8), -(-width // 8)))[:height, :width]
+    return np.concatenate([rgb_input(rgb), quantised], axis=0)
 
 
 def pair_input(

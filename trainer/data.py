@@ -34,9 +34,9 @@ Example = tuple[np.ndarray, np.ndarray]
 
 
 def single_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
-    """Input [3,S,S] and mask [S,S] of one single-picture sample."""
+    """Input [4,S,S] and mask [S,S] of one single-picture sample."""
     sample = samples.single(pool, seed, index, size)
-    return preprocess.rgb_input(sample.picture), sample.mask
+    return preprocess.single_input(sample.picture), sample.mask
 
 
 def pair_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:

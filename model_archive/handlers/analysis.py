@@ -209,7 +209,7 @@ def unconstrained_model(folder: Path | None = None, *, max_side: int = MAX_SIDE)
 def prepared_single(request: SingleRequest, max_side: int) -> Prepared:
     """The single network's input [1,3,H,W]. Raises Rejected."""
     upload = pixels.open_image(request.upload, max_side=max_side)
-    x = preprocess.padded(preprocess.rgb_input(upload.rgb), GRANULE)[None]
+    x = preprocess.padded(preprocess.single_input(upload.rgb, upload.jpeg_steps), GRANULE)[None]
     working = int(upload.rgb.shape[1]), int(upload.rgb.shape[0])
     return Prepared(x, working, (upload.width, upload.height), "web_iml")
 

@@ -58,6 +58,7 @@ class WebImlNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Localisation:
         """[B,3,H,W] float32 0..1 -> mask logits [B,1,H,W], image logit [B], first-pass logits [B,1,H/4,W/4]."""
+        x = x[:, :CHANNELS]
         residuals = self.residuals(x)
         half = self.stem(torch.cat([x * 2.0 - 1.0, residuals], dim=1))
         quarter = self.quarter(half)

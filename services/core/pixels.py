@@ -66,6 +66,19 @@ class Picture:
     jpeg_quantisation: tuple[tuple[int, ...], ...] | None
     notes: tuple[str, ...]
 
+    @property
+    def jpeg_steps(self) -> tuple[int, ...] | None:
+        """The 64 quantisation steps of luma, row by row, where `rgb` still lies on the grid of the JPEG that it was
+        read from: neither reduced nor turned."""
+        if not self.jpeg_quantisation or "exif_rotated" in self.notes:
+            return None
+        if (self.rgb.shape[1], self.rgb.shape[0]) != (self.width, self.height):
+            return None
+        steps = [0] * 64
+        for place, step in zip(_ZIGZAG, self.jpeg_quantisation[0], strict=True):
+            steps[place] = step
+        return tuple(steps)
+
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_side: int | None = None) -> Picture:
     """The picture in `data`, every byte of which is decoded, so that a truncated file is noticed.

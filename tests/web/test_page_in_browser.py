@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import FastAPI
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.web.conftest import TOKEN, Gallery, listening
 
@@ -87,7 +87,9 @@ async def test_a_page_fits_a_narrow_screen(app: FastAPI, page: Page, gallery: Ga
 async def test_a_person_signs_in_with_the_keyboard(locked_app: FastAPI, page: Page) -> None:
     async with listening(locked_app) as base:
         await page.goto(f"{base}/?decision=rejected")
-        await page.keyboard.type(TOKEN)  # the field has the focus
+        await expect(page.get_by_label("Token")).to_be_focused()  # by itself, a moment after the page has loaded
+        await page.keyboard.type(TOKEN)
+        await expect(page.get_by_label("Token")).to_have_value(TOKEN)
         await page.keyboard.press("Enter")
         await page.wait_for_url(f"{base}/?decision=rejected")
         assert await page.get_by_role("heading", name="Verdicts").is_visible()
