@@ -262,14 +262,14 @@ def test_an_unexpected_error_of_one_item_is_broken_and_spares_the_others(unconst
 
 
 def test_an_input_that_breaks_the_network_spares_the_others_of_its_stack(unconstrained: Model[SingleRequest]) -> None:
-    def with_four_channels(request: SingleRequest) -> Prepared:
+    def with_a_channel_too_few(request: SingleRequest) -> Prepared:
         prepared = prepared_single(request, 256)
         assert prepared.x is not None
         if request.upload == ORIGINAL:
-            prepared.x = np.zeros((1, 4, *prepared.x.shape[2:]), np.float32)
+            prepared.x = np.zeros((1, 2, *prepared.x.shape[2:]), np.float32)
         return prepared
 
-    model = replace(unconstrained, prepare=with_four_channels)
+    model = replace(unconstrained, prepare=with_a_channel_too_few)
     answers = model.analyse([SingleRequest(UPLOAD), SingleRequest(ORIGINAL), SingleRequest(UPLOAD)])
     assert [type(answer) for answer in answers] == [Analysis, ItemError, Analysis]
 
