@@ -36,7 +36,7 @@ Example = tuple[np.ndarray, np.ndarray]
 def single_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
     """Input [4,S,S] and mask [S,S] of one single-picture sample."""
     sample = samples.single(pool, seed, index, size)
-    return preprocess.single_input(sample.picture), sample.mask
+    return preprocess.single_input(sample.picture, sample.steps), sample.mask
 
 
 def pair_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:

@@ -26,6 +26,7 @@ class LossWeights:
     hard: float = 1.0
     dice: float = 0.5
     auxiliary: float = 0.5
+    edge: float = 0.3
     image: float = 0.2
     hard_share: float = 0.12
 
@@ -36,7 +37,8 @@ def localisation_loss(out: Localisation, mask: Tensor, weights: LossWeights) -> 
     forged = (mask.flatten(1).amax(1) > 0).float()
     image = functional.binary_cross_entropy_with_logits(out.image.float(), forged)
     first = functional.binary_cross_entropy_with_logits(out.coarse, small)
-    return mask_loss(out.mask, mask, weights) + weights.auxiliary * first + weights.image * image
+    loss = mask_loss(out.mask, mask, weights) + weights.auxiliary * first + weights.image * image
+    return loss if out.edge is None else loss + weights.edge * edge_loss(out.edge, mask)
 
 
 def kind_loss(logits: Tensor, kind: Tensor, weights: LossWeights) -> Tensor:
@@ -59,6 +61,16 @@ def mask_loss(logits: Tensor, mask: Tensor, weights: LossWeights) -> Tensor:
     each = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     hardest = each.flatten().topk(max(1, int(each.numel() * weights.hard_share))).values.mean()
     return weights.pixels * each.mean() + weights.hard * 0.25 * hardest + weights.dice * dice(logits, mask)
+
+
+def edge_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy and Dice of the outline: [B,1,h,w] logits, mask [B,1,H,W]. The outline is where a place of the
+    smaller size, or a neighbour of it, is covered by the mask in part."""
+    cell = mask.shape[-1] // logits.shape[-1]
+    most = functional.max_pool2d(functional.max_pool2d(mask, cell), 3, 1, 1)
+    least = -functional.max_pool2d(-functional.avg_pool2d(mask, cell).floor(), 3, 1, 1)
+    outline = most - least
+    return functional.binary_cross_entropy_with_logits(logits.float(), outline) + 0.3 * dice(logits.float(), outline)
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:

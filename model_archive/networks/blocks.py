@@ -13,12 +13,14 @@ class Localisation(NamedTuple):
     """What every localisation network answers.
 
     `mask` [B,1,H,W] logits at the input's size; `image` [B] logit of "something in it was manipulated", not yet
-    calibrated; `coarse` [B,1,h,w] logits of the first or auxiliary mask at a lower size, for the loss.
+    calibrated; `coarse` [B,1,h,w] logits of the first or auxiliary mask at a lower size, for the loss; `edge` [B,1,h,w]
+    logits of "the outline of the mask runs here", of networks that are told of outlines.
     """
 
     mask: Tensor
     image: Tensor
     coarse: Tensor
+    edge: Tensor | None = None
 
 
 class ConvNorm(nn.Sequential):
@@ -43,6 +45,24 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,C,H,W]."""
         return functional.relu(x + self.second(self.first(x)))
+
+
+class ConvNext(nn.Module):
+    """A block of ConvNeXt (Liu et al., CVPR 2022): 7x7 depthwise, layer norm, a wide pointwise pair, all scaled down
+    at the start. Where maps are small it sees further than `Residual` for less work."""
+
+    def __init__(self, width: int, expansion: int = 3) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.widen = nn.Conv2d(width, expansion * width, 1)
+        self.narrow = nn.Conv2d(expansion * width, width, 1)
+        self.scale = nn.Parameter(torch.full((width, 1, 1), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,C,H,W]."""
+        spread = self.norm(self.spread(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + self.scale * self.narrow(functional.gelu(self.widen(spread)))
 
 
 class Stage(nn.Sequential):

@@ -29,7 +29,7 @@ def _pair_kind() -> nn.Module:
 
 
 def _web_iml() -> nn.Module:
-    return WebImlNetwork(widths=(32, 56, 96, 128), depths=(1, 2, 2, 2), fused=48)
+    return WebImlNetwork(widths=(24, 48, 112, 160), depths=(0, 1, 3, 3), fused=64)
 
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {

@@ -1,10 +1,11 @@
 """The single-image network: finds manipulation in an upload without any original.
 
-In: [B,3,H,W] float32 0..1 RGB at the upload's own resolution where that is possible; H and W multiples of 16.
-Out: `Localisation`. Named after Web-IML (arXiv 2508.20987), whose two ideas it keeps in a small form of our own:
-features of several scales seen together, and a second pass that corrects the first mask. Its inputs are RGB, high-pass
-residuals and statistics of 8x8 blocks (see `inputs`), because small networks without pretraining do best on forensic
-inputs; z-scores over the picture point at what is odd in it, an idea of ManTraNet (Wu et al., CVPR 2019).
+In: [B,4,H,W] float32 0..1, RGB at the upload's own resolution and JPEG's steps of luma repeated over it (0 where there
+are none); H and W multiples of 32. Out: `Localisation`. Named after Web-IML (arXiv 2508.20987), whose two ideas it keeps
+in a form of our own: features of several scales seen together, and a second pass that corrects the first mask. Its
+inputs are RGB, high-pass residuals and statistics of 8x8 blocks (`inputs`), because small networks without pretraining
+do best on forensic inputs; z-scores over the picture point at what is odd in it, an idea of ManTraNet (Wu et al., CVPR
+2019). Most of the work is done at an eighth of the size, where a place is one JPEG block.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional
 from model_archive.networks.blocks import (
     Anomaly,
     Context,
+    ConvNext,
     ConvNorm,
     ImageHead,
     Localisation,
@@ -25,13 +27,13 @@ from model_archive.networks.blocks import (
     Stage,
     enlarged,
 )
-from model_archive.networks.inputs import BlockStatistics, Residuals
+from model_archive.networks.inputs import BLOCK, BlockStatistics, Residuals
 
-CHANNELS = 3
+RGB = 3
 
 
 class WebImlNetwork(nn.Module):
-    """Encoder at 1/2 .. 1/16 of the size; mask at 1/4, corrected once, then sharpened with features at 1/2."""
+    """Encoder at 1/2 .. 1/16 of the size; first mask at 1/8, corrected at 1/4, sharpened with features at 1/2."""
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], fused: int) -> None:
         super().__init__()
@@ -39,68 +41,80 @@ class WebImlNetwork(nn.Module):
         self.residuals = Residuals()
         self.statistics = BlockStatistics()
         self.stem = nn.Sequential(
-            ConvNorm(CHANNELS + Residuals.channels, first, 6, 2), *(Residual(first) for _ in range(depths[0]))
+            ConvNorm(RGB + Residuals.channels, first, 6, 2), *(Residual(first) for _ in range(depths[0]))
         )
         self.quarter = Stage(first, second, depths[1])
         self.to_eighth = ConvNorm(second, third, 2, 2)
         self.from_blocks = nn.Sequential(ConvNorm(BlockStatistics.channels, third, 1), ConvNorm(third, third // 2))
         self.eighth = nn.Sequential(
-            ConvNorm(third + third // 2, third, 1), *(Residual(third) for _ in range(depths[2])), Anomaly(third)
+            ConvNorm(third + third // 2, third, 1), *(ConvNext(third) for _ in range(depths[2])), Anomaly(third)
         )
-        self.sixteenth = nn.Sequential(Stage(third, fourth, depths[3]), Context(fourth), Anomaly(fourth))
+        self.sixteenth = nn.Sequential(
+            ConvNorm(third, fourth, 2, 2),
+            *(ConvNext(fourth) for _ in range(depths[3])),
+            Context(fourth),
+            Anomaly(fourth),
+        )
         self.perception = _Perception((second, third, fourth), fused)
         self.coarse_head = nn.Conv2d(fused, 1, 1)
-        self.rectification = _Rectification(fused)
-        self.sharpen = ConvNorm(first + fused // 2, fused // 2)
-        self.narrow = ConvNorm(fused, fused // 2, 1)
-        self.fine_head = nn.Conv2d(fused // 2, 1, 1)
+        corrected = 3 * fused // 8
+        self.rectification = _Rectification(second, fused, corrected)
+        self.edge_head = nn.Conv2d(corrected, 1, 1)
+        self.sharpen = ConvNorm(first + corrected, fused // 4)
+        self.fine_head = nn.Conv2d(fused // 4, 1, 1)
         self.image_head = ImageHead(fourth)
 
     def forward(self, x: Tensor) -> Localisation:
-        """[B,3,H,W] float32 0..1 -> mask logits [B,1,H,W], image logit [B], first-pass logits [B,1,H/4,W/4]."""
-        x = x[:, :CHANNELS]
-        residuals = self.residuals(x)
-        half = self.stem(torch.cat([x * 2.0 - 1.0, residuals], dim=1))
+        """[B,4,H,W] float32 0..1 -> mask logits [B,1,H,W], image logit [B], first-pass logits [B,1,H/8,W/8] and those of
+        the outline [B,1,H/4,W/4]."""
+        rgb, steps = x[:, :RGB], x[:, RGB, :BLOCK, :BLOCK].flatten(1).float() * 255.0
+        residuals = self.residuals(rgb)
+        half = self.stem(torch.cat([rgb * 2.0 - 1.0, residuals], dim=1))
         quarter = self.quarter(half)
-        blocks = self.from_blocks(self.statistics(x, residuals))
+        blocks = self.from_blocks(self.statistics(rgb, residuals, steps))
         eighth = self.eighth(torch.cat([self.to_eighth(quarter), blocks], dim=1))
         deep = self.sixteenth(eighth)
         fused = self.perception(quarter, eighth, deep)
         coarse = self.coarse_head(fused)
-        fused = self.rectification(fused, coarse)
-        fine = self.sharpen(torch.cat([half, enlarged(self.narrow(fused), half)], dim=1))
+        corrected = self.rectification(quarter, fused, coarse)
+        fine = self.sharpen(torch.cat([half, enlarged(corrected, half)], dim=1))
         mask = self.fine_head(fine) + enlarged(coarse, half)
         image = self.image_head(deep, functional.avg_pool2d(mask, 2))
-        return Localisation(enlarged(mask.float(), x), image, coarse.float())
+        return Localisation(enlarged(mask.float(), x), image, coarse.float(), self.edge_head(corrected).float())
 
 
 class _Perception(nn.Module):
-    """Multi-scale perception: all levels brought to one width and to the largest size, then seen together."""
+    """Multi-scale perception: a level at 1/4, one at 1/8 and one at 1/16 of the size brought to one width and to 1/8,
+    then seen together."""
 
     def __init__(self, widths: Sequence[int], fused: int) -> None:
         super().__init__()
-        self.project = nn.ModuleList(ConvNorm(width, fused, 1) for width in widths)
-        self.fuse = ConvNorm(fused * len(widths), fused)
+        fine, middle, deep = widths
+        self.fine, self.middle = ConvNorm(fine, fused, 2, 2), ConvNorm(middle, fused, 1)
+        self.deep = ConvNorm(deep, fused, 1)
+        self.fuse = nn.Sequential(ConvNorm(3 * fused, fused), ConvNext(fused))
 
-    def forward(self, *levels: Tensor) -> Tensor:
-        """[B,C_i,h_i,w_i], largest first -> [B,fused,h_0,w_0]."""
-        narrowed = [project(level) for project, level in zip(self.project, levels, strict=True)]
-        fused: Tensor = self.fuse(torch.cat([enlarged(level, narrowed[0]) for level in narrowed], dim=1))
+    def forward(self, fine: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
+        """[B,C_i,h_i,w_i], largest first -> [B,fused,h,w] of the middle one's size."""
+        levels = [self.fine(fine), self.middle(middle), enlarged(self.deep(deep), middle)]
+        fused: Tensor = self.fuse(torch.cat(levels, dim=1))
         return fused
 
 
 class _Rectification(nn.Module):
     """Self-rectification: each place is compared with the mean of what the first mask calls forged and of the rest.
 
-    A place that looks like the rest although the mask holds it forged (or the other way round) can so be corrected.
+    A place that looks like the rest although the mask holds it forged (or the other way round) can so be corrected, at
+    twice the resolution of the first mask.
     """
 
-    def __init__(self, fused: int) -> None:
+    def __init__(self, fine: int, fused: int, outputs: int) -> None:
         super().__init__()
-        self.refine = nn.Sequential(ConvNorm(fused + 3, fused), Residual(fused))
+        self.narrow = ConvNorm(fused, outputs, 1)
+        self.refine = nn.Sequential(ConvNorm(fine + outputs + 3, outputs), Residual(outputs))
 
-    def forward(self, features: Tensor, coarse: Tensor) -> Tensor:
-        """[B,F,h,w] and first logits [B,1,h,w] -> corrected features [B,F,h,w]."""
+    def forward(self, fine: Tensor, features: Tensor, coarse: Tensor) -> Tensor:
+        """[B,C,2h,2w], [B,F,h,w] and first logits [B,1,h,w] -> corrected features [B,outputs,2h,2w]."""
         batch, _, height, width = features.shape
         chance = torch.sigmoid(coarse.float()).flatten(2)
         weight = torch.cat([chance, 1.0 - chance], dim=1)
@@ -108,6 +122,7 @@ class _Rectification(nn.Module):
         values = functional.normalize(features.float().flatten(2), dim=1, eps=1e-4)
         means = functional.normalize(weight @ values.transpose(1, 2), dim=2, eps=1e-4)
         likeness = (means @ values).reshape(batch, 2, height, width)
-        seen = torch.cat([likeness, chance.reshape(batch, 1, height, width)], dim=1)
-        refined: Tensor = self.refine(torch.cat([features, seen.to(features.dtype)], dim=1))
+        seen = torch.cat([likeness, chance.reshape(batch, 1, height, width)], dim=1).to(features.dtype)
+        coarse_view = enlarged(torch.cat([self.narrow(features), seen], dim=1), fine)
+        refined: Tensor = self.refine(torch.cat([fine, coarse_view], dim=1))
         return refined

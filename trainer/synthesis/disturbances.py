@@ -6,10 +6,22 @@ that a forgery and its authentic twin go through exactly the same steps, and the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from PIL import Image
+
+_LUMA_STEPS = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+_CHROMA_STEPS = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
+    99, 99, 99, *(99,) * 32,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,59 @@ class Disturbance:
         curves = [255.0 * gain * levels**self.gamma + self.offset for gain in self.gain]
         table = np.clip(np.round(np.stack(curves, axis=1)), 0, 255).astype(np.uint8)
         return np.asarray(cv2.LUT(picture, table[None]))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """How a single picture reaches us: a disturbance and the last save.
+
+    `steps` are those of the last JPEG, luma and chroma [2,64] row by row, or None for a file without loss. `hidden`: the JPEG
+    was saved again without loss, so nobody tells us its steps.
+    """
+
+    before: Disturbance
+    steps: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    chroma: bool = False
+    hidden: bool = False
+
+    def save(self, picture: np.ndarray) -> tuple[np.ndarray, tuple[int, ...] | None]:
+        """The picture [H,W,3] uint8 as decoded from the file, and the luma steps that the file tells of."""
+        picture = self.before.apply(picture)
+        if self.steps is None:
+            return picture, None
+        buffer = io.BytesIO()
+        sampling = 0 if self.chroma else 2
+        Image.fromarray(picture).save(buffer, "JPEG", qtables=[list(t) for t in self.steps], subsampling=sampling)
+        with Image.open(buffer) as image:
+            return np.array(image), None if self.hidden else self.steps[0]
+
+
+def file(rng: np.random.Generator) -> File:
+    """A random way to the last file: mostly a JPEG, at times after one or two others, as social networks do."""
+    plain = saved(rng)
+    chance = rng.random()
+    if chance < 0.2:
+        return File(replace(plain, jpeg=()))
+    earlier = plain.jpeg[:1] if chance > 0.8 else ()
+    quality = int(rng.integers(75, 99)) if rng.random() < 0.6 else int(rng.integers(50, 96))
+    steps = quantisation(quality, rng if rng.random() < 0.35 else None)
+    hidden, chroma = bool(rng.random() < 0.12), bool(rng.random() < 0.35)
+    return File(replace(plain, jpeg=earlier), steps=steps, chroma=chroma, hidden=hidden)
+
+
+def quantisation(quality: int, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Steps of luma and chroma at a quality 1..100, 64 each row by row: libjpeg's, or with `rng` a table of another
+    encoder's kind, flatter or steeper and uneven, as those of cameras and editors are."""
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    tables = []
+    slope, grain = (0.0, 0.0) if rng is None else (float(rng.normal(0, 0.25)), float(rng.uniform(0, 0.2)))
+    down, across = np.divmod(np.arange(64), 8)
+    for base in (_LUMA_STEPS, _CHROMA_STEPS):
+        steps = np.asarray(base, np.float64) * scale / 100.0
+        if rng is not None:
+            steps = steps * np.exp(slope * ((down + across) / 7.0 - 1.0) + rng.normal(0, grain, 64))
+        tables.append(tuple(int(v) for v in np.clip(np.floor(steps + 0.5), 1, 255)))
+    return tables[0], tables[1]
 
 
 def camera(rng: np.random.Generator) -> Disturbance:

@@ -18,6 +18,8 @@ from trainer.synthesis.photos import PhotoPool, Scene
 GRID = 8  # the side of a JPEG block
 AUTHENTIC_PAIRS = 0.22
 OUTLINED_DONORS = 0.5  # how often the donor is asked to be a photograph with outlined things
+REDUCED_SHARE = 0.3  # how often a single picture was edited large and reduced for the web
+REDUCTION = (1.1, 1.7)  # by these factors
 EXACT_PAIRS = 0.1  # how often the two differ by the edit alone, as after a save without loss
 SECOND_EDITS = 0.25  # how often a pair holds two edits
 MOST_EDITED = 0.6  # share of the picture; beyond it there is nothing left to tell the original by
@@ -27,11 +29,13 @@ VISIBLE_LEVELS = 7  # a pixel that changed by less, in grey levels, cannot be to
 
 @dataclass(frozen=True, slots=True)
 class SingleSample:
-    """`picture` [S,S,3] uint8 sRGB; `mask` [S,S] bool, all false on an authentic twin; `kind` of the edit."""
+    """`picture` [S,S,3] uint8 sRGB; `mask` [S,S] bool, all false on an authentic twin; `kind` of the edit; `steps` are
+    the 64 quantisation steps of luma, row by row, where the file is a JPEG."""
 
     picture: np.ndarray
     mask: np.ndarray
     kind: str
+    steps: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,21 @@ class PairSample:
 def single(pool: PhotoPool, seed: int, index: int, size: int) -> SingleSample:
     """Sample `index` of the stream `seed`. Even indices are forgeries, the odd one after each is its twin."""
     rng = np.random.default_rng((seed, 1, index // 2))
-    host, donor = camera_scene(pool, rng, size), camera_scene(pool, rng, size, labelled=rng.random() < OUTLINED_DONORS)
+    edited = size
+    if rng.random() < REDUCED_SHARE:
+        edited = round(size * float(rng.uniform(*REDUCTION)))
+    host = camera_scene(pool, rng, edited)
+    donor = camera_scene(pool, rng, edited, labelled=rng.random() < OUTLINED_DONORS)
     edit = edits.forge(rng, host, donor)
-    save = disturbances.saved(rng)
-    if index % 2:
-        return SingleSample(save.apply(host.picture), np.zeros((size, size), bool), "authentic")
-    return SingleSample(save.apply(edit.picture), edit.mask, edit.kind)
+    how = [cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC][int(rng.integers(3))]
+    file = disturbances.file(rng)
+    picture = host.picture if index % 2 else edit.picture
+    mask = np.zeros((edited, edited), bool) if index % 2 else edit.mask
+    if edited != size:
+        picture = cv2.resize(picture, (size, size), interpolation=how)
+        mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0.5
+    picture, steps = file.save(np.asarray(picture, np.uint8))
+    return SingleSample(picture, np.asarray(mask, bool), "authentic" if index % 2 else edit.kind, steps)
 
 
 def pair(pool: PhotoPool, seed: int, index: int, size: int) -> PairSample:
