@@ -62,7 +62,8 @@ class ConvNext(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,C,H,W]."""
         spread = self.norm(self.spread(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return x + self.scale * self.narrow(functional.gelu(self.widen(spread)))
+        changed: Tensor = self.narrow(functional.gelu(self.widen(spread)))
+        return x + self.scale * changed
 
 
 class Stage(nn.Sequential):

@@ -1,8 +1,9 @@
 """Fixed views of a picture in which editing leaves traces: high-pass residuals and statistics of JPEG's 8x8 blocks.
 
-In: [B,3,H,W] float32 0..1 RGB and, where the file was a JPEG, its steps. Out: feature maps. Nothing here is learned. The residual filters are the second- and
-third-order kernels of the "spatial rich model" for steganalysis (Fridrich and Kodovsky, IEEE TIFS 7(3), 2012); the DCT
-grid is the one of JPEG (ITU-T T.81), anchored at the picture's upper left corner, so pad only right and below.
+In: [B,3,H,W] float32 0..1 RGB and, where the file was a JPEG, its steps. Out: feature maps. Nothing here is learned.
+The residual filters are the second- and third-order kernels of the "spatial rich model" for steganalysis (Fridrich and
+Kodovsky, IEEE TIFS 7(3), 2012); the DCT grid is the one of JPEG (ITU-T T.81), anchored at the picture's upper left
+corner, so pad only right and below.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from model_archive.networks.blocks import z_scores
 
 BLOCK = 8
 LUMA = (0.299, 0.587, 0.114)
-_STANDARD = (
+STANDARD_STEPS = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
     72, 92, 95, 98, 112, 100, 103, 99,
 )  # fmt: skip
+"""The table of luma that ITU-T T.81 gives as an example (K.1), quality 50 of libjpeg, row by row."""
+
 LOW = (1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40)
 """The lowest frequencies but the mean, in JPEG's zigzag order, as places in a block row by row."""
 
@@ -113,8 +116,8 @@ class BlockDct(nn.Module):
 
 
 class Ghosts(nn.Module):
-    """JPEG ghosts (Farid, IEEE TIFS 4(1), 2009) on the 8x8 grid: how far each block's low frequencies are from the steps
-    that JPEG would give them at several qualities. It dips at a quality that the block was saved with before."""
+    """JPEG ghosts (Farid, IEEE TIFS 4(1), 2009) on the 8x8 grid: how far each block's low frequencies are from the
+    steps that JPEG would give them at several qualities. It dips at a quality that the block was saved with before."""
 
     channels = 8
     qualities = (50, 60, 70, 75, 80, 85, 90, 95)
@@ -201,5 +204,5 @@ def luma(rgb: Tensor) -> Tensor:
 def standard_steps(quality: int) -> Tensor:
     """The 64 steps of luma at a quality 1..100, row by row: the table of ITU-T T.81 (K.1) as libjpeg scales it."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    steps = [min(255, max(1, (step * scale + 50) // 100)) for step in _STANDARD]
+    steps = [min(255, max(1, (step * scale + 50) // 100)) for step in STANDARD_STEPS]
     return torch.tensor(steps, dtype=torch.float32)

@@ -1,11 +1,11 @@
 """The single-image network: finds manipulation in an upload without any original.
 
 In: [B,4,H,W] float32 0..1, RGB at the upload's own resolution and JPEG's steps of luma repeated over it (0 where there
-are none); H and W multiples of 32. Out: `Localisation`. Named after Web-IML (arXiv 2508.20987), whose two ideas it keeps
-in a form of our own: features of several scales seen together, and a second pass that corrects the first mask. Its
-inputs are RGB, high-pass residuals and statistics of 8x8 blocks (`inputs`), because small networks without pretraining
-do best on forensic inputs; z-scores over the picture point at what is odd in it, an idea of ManTraNet (Wu et al., CVPR
-2019). Most of the work is done at an eighth of the size, where a place is one JPEG block.
+are none); H and W multiples of 32. Out: `Localisation`. Named after Web-IML (arXiv 2508.20987), whose two ideas it
+keeps in a form of our own: features of several scales seen together, and a second pass that corrects the first mask.
+Its inputs are RGB, high-pass residuals and statistics of 8x8 blocks (`inputs`), because small networks without
+pretraining do best on forensic inputs; z-scores over the picture point at what is odd in it, an idea of ManTraNet (Wu
+et al., CVPR 2019). Most of the work is done at an eighth of the size, where a place is one JPEG block.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class WebImlNetwork(nn.Module):
         self.image_head = ImageHead(fourth)
 
     def forward(self, x: Tensor) -> Localisation:
-        """[B,4,H,W] float32 0..1 -> mask logits [B,1,H,W], image logit [B], first-pass logits [B,1,H/8,W/8] and those of
-        the outline [B,1,H/4,W/4]."""
+        """[B,4,H,W] float32 0..1 -> mask logits [B,1,H,W], image logit [B], first-pass logits [B,1,H/8,W/8] and those
+        of the outline [B,1,H/4,W/4]."""
         rgb, steps = x[:, :RGB], x[:, RGB, :BLOCK, :BLOCK].flatten(1).float() * 255.0
         residuals = self.residuals(rgb)
         half = self.stem(torch.cat([rgb * 2.0 - 1.0, residuals], dim=1))

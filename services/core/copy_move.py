@@ -13,6 +13,7 @@ second window of the same house does not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -49,9 +50,9 @@ TOLD_APART = 2 / 3
 """Chance from which on one of the two places alone is taken for the copy."""
 
 _CUES = np.array([1.53, 3.11, 1.12])
-"""Weights of the differences between the second place and the first in: fine detail along the outline (logarithm), jump of
-fine detail across it (logarithm), jump of colour across it (in 20 grey levels). Logistic regression on 112 generated
-copies, by `trainer.copies --fit`."""
+"""Weights of the differences between the second place and the first in: fine detail along the outline (logarithm),
+jump of fine detail across it (logarithm), jump of colour across it (in 20 grey levels). Logistic regression on
+generated copies, by `trainer.copies --fit`."""
 
 LEAST_INLIERS = 6
 LEAST_CORRELATION = 0.965
@@ -164,9 +165,9 @@ def _checked(seen: Pixels, matrix: Matrix, points: Floats, inliers: int) -> Copy
     """Where the picture agrees with itself under a map [2,3], around where the matches lie; None where nowhere."""
     height, width = seen.shape
     size = width, height
-    fine = cv2.GaussianBlur(seen, (0, 0), 0.8).astype(np.float32)
+    fine = np.asarray(cv2.GaussianBlur(seen, (0, 0), 0.8), np.float32)
     detail = seen.astype(np.float32) - cv2.GaussianBlur(seen, (0, 0), 1.2).astype(np.float32)
-    laid = cv2.warpAffine(fine, matrix, size, flags=cv2.INTER_LINEAR)
+    laid = np.asarray(cv2.warpAffine(fine, matrix, size, flags=cv2.INTER_LINEAR), np.float32)
     inside = (cv2.warpAffine(np.ones_like(fine), matrix, size) > 0.99) & _moved(matrix, seen)
     correlation, spread, level = _windows(fine, laid)
     textured = spread > _TEXTURED
@@ -191,8 +192,8 @@ def _checked(seen: Pixels, matrix: Matrix, points: Floats, inliers: int) -> Copy
 
 def _second_chance(rgb: Pixels, copy: Copy) -> float:
     """The chance that the second of two places is the copy: what was pasted seldom fits its surroundings as well."""
-    with np.errstate(over="ignore"):
-        return float(1.0 / (1.0 + np.exp(-(place_cues(rgb, copy.second) - place_cues(rgb, copy.first)) @ _CUES)))
+    odds = float((place_cues(rgb, copy.second) - place_cues(rgb, copy.first)) @ _CUES)
+    return 1.0 / (1.0 + math.exp(-float(np.clip(odds, -30.0, 30.0))))
 
 
 def place_cues(rgb: Pixels, place: Mask) -> Matrix:
@@ -237,7 +238,7 @@ def _windows(ours: Floats, theirs: Floats) -> tuple[Floats, Floats, Floats]:
     spreads = [np.maximum(mean(side * side) - level**2, 0.0) for side, level in ((ours, first), (theirs, second))]
     common = mean(ours * theirs) - first * second
     correlation = common / np.sqrt(spreads[0] * spreads[1] + 4.0)  # 4: a spread that 8 bits do not tell from none
-    return correlation, np.sqrt(np.minimum(*spreads)), first - second
+    return np.asarray(correlation, np.float32), np.asarray(np.sqrt(np.minimum(*spreads)), np.float32), first - second
 
 
 def _solid(mask: Mask) -> Pixels:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
+import cv2
+import jpeglib
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model_archive.networks import registry
 from model_archive.networks.blocks import z_scores
-from model_archive.networks.inputs import BlockDct, BlockStatistics, Residuals
+from model_archive.networks.inputs import (
+    GROUPS,
+    BlockDct,
+    BlockStatistics,
+    Ghosts,
+    GridPhases,
+    Quantised,
+    Residuals,
+    luma,
+)
 from model_archive.networks.pair_kind import KINDS
-from model_archive.preprocess import CHANNELS, KIND_SIDE
+from model_archive.preprocess import CHANNELS, KIND_SIDE, single_input
+from services.core.pixels import open_image
 
 LOCALISING = ("correlation", "difference", "web_iml")
 
@@ -45,7 +62,8 @@ def test_the_image_head_teaches_the_masks_nothing(name: str) -> None:
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     network = registry.build(name)
     out = network(torch.rand(2, CHANNELS[name], 64, 64))
-    (out.mask.sum() + out.image.sum() + out.coarse.sum()).backward()
+    edge = out.coarse.sum() * 0.0 if out.edge is None else out.edge.sum()
+    (out.mask.sum() + out.image.sum() + out.coarse.sum() + edge).backward()
     assert [key for key, p in network.named_parameters() if p.grad is None] == []
 
 
@@ -77,28 +95,89 @@ def test_residuals_stay_within_one() -> None:
 
 
 def test_the_block_dct_of_a_flat_block_has_only_its_first_coefficient() -> None:
-    magnitudes = BlockDct()(torch.full((1, 3, 16, 16), 0.8))
-    assert magnitudes[:, 0].min() > 1.0
-    assert magnitudes[:, 1:].max() < 1e-3
+    coefficients = BlockDct()(luma(torch.full((1, 3, 16, 16), 0.8)))
+    assert torch.allclose(coefficients[:, 0], torch.tensor(8 * (0.8 * 255 - 128)))
+    assert coefficients[:, 1:].abs().max() < 1e-2
 
 
 def test_the_block_dct_keeps_the_energy_of_a_block() -> None:
-    grey = torch.rand(1, 1, 8, 8)
-    magnitudes = BlockDct()(grey.expand(1, 3, 8, 8))
-    coefficients = torch.expm1(magnitudes * 4.0)
-    assert torch.isclose((coefficients**2).sum(), ((grey * 255 - 127.5) ** 2).sum(), rtol=1e-3)
+    grey = luma(torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8))
+    assert torch.isclose((BlockDct()(grey) ** 2).sum(), (grey**2).sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("quality", [60, 80, 95])
+def test_a_ghost_dips_at_the_quality_that_a_picture_was_saved_with(quality: int) -> None:
+    ghosts = Ghosts()(BlockDct()(luma(as_input(photo_like(128), quality)[:, :3]))).mean((0, 2, 3))
+    assert Ghosts.qualities[int(ghosts.argmin())] == quality
+
+
+def test_the_grid_of_a_jpeg_shows_at_its_own_phase_and_moves_with_a_crop() -> None:
+    grey = luma(as_input(photo_like(128), 40)[:, :3])
+    for shift in (0, 3):
+        moved = grey[..., :64, shift : shift + 64]
+        columns = GridPhases()(moved)[:, :8].mean((0, 2, 3))
+        assert int(columns.argmax()) == (7 - shift) % 8  # between a block's last column and the next one's first
+
+
+def test_jpegs_integers_are_won_back_from_its_pixels(tmp_path: Path) -> None:
+    picture = photo_like(128)
+    Image.fromarray(picture).save(tmp_path / "picture.jpg", quality=75)
+    stored = jpeglib.read_dct(tmp_path / "picture.jpg")
+    x = as_input(picture, 75)
+    steps = x[:, 3, :8, :8].flatten(1) * 255
+    assert torch.equal(steps.round().int()[0], torch.from_numpy(stored.qt[0].astype("int32")).flatten())
+    won = (BlockDct()(luma(x[:, :3])) / steps[:, :, None, None]).round()[0].permute(1, 2, 0)
+    truth = torch.from_numpy(stored.Y.astype("float32")).flatten(2)
+    assert (won == truth).float().mean() > 0.99
+    assert (won == truth)[truth != 0].float().mean() > 0.95
+
+
+def test_a_block_quantised_otherwise_is_less_crowded_than_the_rest() -> None:
+    picture = photo_like(256)
+    once = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
+    once[64:128, 64:128] = picture[64:128, 64:128]  # pasted: not quantised before
+    x = as_input(once, 92)
+    seen, known = Quantised()(BlockDct()(luma(x[:, :3])), x[:, 3, :8, :8].flatten(1) * 255)
+    crowding = seen[0, :12].mean(0)
+    rest = torch.ones(32, 32, dtype=torch.bool)
+    rest[8:16, 8:16] = False
+    assert crowding[8:16, 8:16].mean() < crowding[rest].mean() - 0.1
+    assert known[0, 0] == 1.0
+
+
+def test_nothing_is_said_of_integers_where_the_steps_are_unknown() -> None:
+    seen, known = Quantised()(BlockDct()(luma(torch.rand(1, 3, 32, 32))), torch.zeros(1, 64))
+    assert not seen.any()
+    assert not known.any()
 
 
 def test_block_statistics_say_what_each_block_is_like_and_how_unusual_that_is() -> None:
     statistics, residuals = BlockStatistics(), Residuals()
     picture = torch.full((1, 3, 64, 64), 0.5)
     picture[..., 16:24, 24:32] += torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.1
-    seen = statistics(picture, residuals(picture))
+    seen = statistics(picture, residuals(picture), torch.zeros(1, 64))
     assert seen.shape == (1, BlockStatistics.channels, 8, 8)
-    unusual = seen[0, BlockStatistics.channels // 2 :].abs().mean(0)
+    views = sum(GROUPS.values())
+    unusual = seen[0, views : 2 * views].abs().mean(0)
     assert divmod(int(unusual.argmax()), 8) == (2, 3)
 
 
 def test_a_picture_that_is_the_same_everywhere_has_no_unusual_place() -> None:
     assert z_scores(torch.full((1, 4, 8, 8), 3.0)).abs().max() < 1e-3
     assert z_scores(torch.full((1, 4, 1, 1), 3.0)).abs().max() == 0.0
+
+
+def photo_like(side: int) -> np.ndarray:
+    """A part of a real photograph, [side,side,3] uint8, never saved as JPEG at this size."""
+    whole = cv2.imread("samples/originals/lake.jpg", cv2.IMREAD_COLOR)
+    small = cv2.resize(whole, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    top, left = (small.shape[0] - side) // 2, (small.shape[1] - side) // 2
+    return np.ascontiguousarray(small[top : top + side, left : left + side, ::-1])
+
+
+def as_input(picture: np.ndarray, quality: int) -> torch.Tensor:
+    """[1,4,H,W] as the network is given a picture that was saved as JPEG at a quality."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    opened = open_image(file.getvalue())
+    return torch.from_numpy(single_input(opened.rgb, opened.jpeg_steps))[None]

@@ -13,11 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-_LUMA_STEPS = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
-    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
-    72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
+from model_archive.networks.inputs import STANDARD_STEPS
+
 _CHROMA_STEPS = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
     99, 99, 99, *(99,) * 32,
@@ -102,8 +99,8 @@ class Disturbance:
 class File:
     """How a single picture reaches us: a disturbance and the last save.
 
-    `steps` are those of the last JPEG, luma and chroma [2,64] row by row, or None for a file without loss. `hidden`: the JPEG
-    was saved again without loss, so nobody tells us its steps.
+    `steps` are those of the last JPEG, luma and chroma [2,64] row by row, or None for a file without loss. `hidden`:
+    the JPEG was saved again without loss, so nobody tells us its steps.
     """
 
     before: Disturbance
@@ -143,7 +140,7 @@ def quantisation(quality: int, rng: np.random.Generator | None = None) -> tuple[
     tables = []
     slope, grain = (0.0, 0.0) if rng is None else (float(rng.normal(0, 0.25)), float(rng.uniform(0, 0.2)))
     down, across = np.divmod(np.arange(64), 8)
-    for base in (_LUMA_STEPS, _CHROMA_STEPS):
+    for base in (STANDARD_STEPS, _CHROMA_STEPS):
         steps = np.asarray(base, np.float64) * scale / 100.0
         if rng is not None:
             steps = steps * np.exp(slope * ((down + across) / 7.0 - 1.0) + rng.normal(0, grain, 64))
