@@ -86,11 +86,6 @@ def grid_votes(picture: Pixels) -> Floats:
     return _enlarged((1.0 - loyal / np.maximum(everyone, 1.0)) ** 2 * (everyone > 0), picture.shape)
 
 
-def everything(picture: Pixels) -> Floats:
-    """Every pixel flagged: what a mask is worth that says nothing."""
-    return np.ones(picture.shape[:2], np.float32)
-
-
 BASELINES: dict[str, Callable[[Pixels], Floats]] = {
     "error levels (ELA)": error_levels,
     "noise levels": noise_levels,
