@@ -40,7 +40,7 @@ from trainer.synthesis.photos import PhotoPool
 from trainer.tables import Setting
 
 COUNT, CALIBRATED, PHOTOS = 150, 100, 120
-QUICK = 4
+QUICK = 2
 UNCALIBRATED = 0.5  # a baseline's threshold where there are no photographs to choose one on
 
 

@@ -97,7 +97,7 @@ BASELINES: dict[str, Callable[[Pixels], Floats]] = {
 def otsu(level: Pixels) -> npt.NDArray[np.bool_]:
     """A soft map as levels [H,W] 0..255, cut by Otsu's threshold of its own; all false where it has one level only."""
     cut, _ = cv2.threshold(level, 0, 255, cv2.THRESH_OTSU)
-    return np.asarray(level > cut)
+    return np.asarray((level > cut) & (level.min() < level.max()))
 
 
 def _saved(picture: Pixels, quality: int) -> Pixels:
