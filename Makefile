@@ -10,11 +10,12 @@ FIT_DATA ?= $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos --photos
 EVAL_SETS ?= $(if $(wildcard $(SHARED)/validation),--set $(SHARED)/validation/imd2020 --set $(SHARED)/validation/comofod)
 EVAL_DATA ?= $(if $(wildcard $(SHARED)/photos),$(FIT_DATA),--photos samples/originals --photos samples/donors --split all)
 FIT ?=
+EVAL ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format bench bench-pair fit fit-constrained fit-web-iml eval-constrained \
-	lock docs browser clean
+	eval-web-iml lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -70,6 +71,9 @@ fit-web-iml: setup ## the single-image network
 
 eval-constrained: setup ## measure the pair model on real pairs and on generated ones of photographs never fitted on
 	$(BIN)/python -m trainer.evaluate_constrained $(EVAL_SETS) $(EVAL_DATA) --out docs/evaluation-constrained.md
+
+eval-web-iml: setup ## measure the single-image model on real forgeries, generated ones and photographs, beside baselines
+	$(BIN)/python -m trainer.evaluate_web_iml $(EVAL_SETS) $(EVAL_DATA) --out docs/evaluation-web-iml.md $(EVAL)
 
 docs: setup ## generate schemas, AsyncAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +11,11 @@ import numpy as np
 from services.core.policy import DEFAULT_POLICY
 from trainer import metrics
 from trainer.pair_cases import worst
+from trainer.tables import AREAS, Setting, bin_name, table
 
 if TYPE_CHECKING:
     from trainer.evaluate_constrained import Measured
 
-AREAS = ((0.0, 0.01, "< 1 %"), (0.01, 0.05, "1-5 %"), (0.05, 0.2, "5-20 %"), (0.2, 1.01, "> 20 %"))
 TEXTURES = (
     (0.0, 2.0, "smooth: sky, wall, fog (< 2 grey levels)"),
     (2.0, 4.0, "little (2-4)"),
@@ -25,17 +24,6 @@ TEXTURES = (
 THRESHOLDS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 GOOD = 0.5  # IoU from which on a mask counts as right where precision is given
 KINDS = ("spg", "sdg", "unrelated")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What was run, where and when."""
-
-    date: str
-    machine: str
-    version: str
-    policy: str
-    command: str
 
 
 def page(rows: Sequence[Measured], setting: Setting) -> str:
@@ -115,15 +103,11 @@ def _objects(rows: Sequence[Measured]) -> str:
 
 
 def _texture(row: Measured) -> str:
-    return _bin(TEXTURES, row.texture)
+    return bin_name(TEXTURES, row.texture)
 
 
 def _area(row: Measured) -> str:
-    return _bin(AREAS, row.area)
-
-
-def _bin(bins: Sequence[tuple[float, float, str]], value: float) -> str:
-    return next(name for low, high, name in bins if low <= value < high)
+    return bin_name(AREAS, row.area)
 
 
 def _kinds(rows: Sequence[Measured]) -> str:
@@ -193,9 +177,3 @@ def _worst(rows: Sequence[Measured]) -> str:
 def _times(rows: Iterable[Measured]) -> str:
     seconds = np.array([row.seconds for row in rows])
     return f"Median {np.median(seconds):.2f} s a pair, 95th percentile {np.quantile(seconds, 0.95):.2f} s.\n"
-
-
-def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with an empty line after it."""
-    rows = [columns, ["---"] * len(columns), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

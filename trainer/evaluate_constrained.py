@@ -36,8 +36,10 @@ from services.core.pixels import open_image
 from services.core.policy import DEFAULT_POLICY
 from trainer import baselines, constrained_page, metrics
 from trainer.pair_cases import PairItem, generated_pairs, real_pairs
+from trainer.sets import fitted
 from trainer.synthesis.pairs import Kind
 from trainer.synthesis.photos import PhotoPool
+from trainer.tables import Setting
 
 SEED = 20261124
 TEXTURE_SIGMA = 2.0  # pixels; what is finer than this is texture
@@ -86,7 +88,7 @@ def measured(model: Model[PairRequest], item: PairItem) -> Measured:
     if not isinstance(answer, Analysis):
         raise Broken(f"{item.data} {item.name}: {answer.message}")
     upload, original = (open_image(data).rgb for data in (item.upload, item.original))
-    truth = _fitted(item.mask, upload.shape[:2])
+    truth = fitted(item.mask, upload.shape[:2])
     ours = metrics.mask_scores(answer.mask / 255.0, truth, DEFAULT_POLICY.mask_threshold)
     plain = baselines.resized_difference(upload, original)
     aligned = baselines.aligned_difference(upload, original)
@@ -129,12 +131,6 @@ def texture(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> floa
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), TEXTURE_SIGMA))
     return float(detail[inner].mean()) if inner.any() else 0.0
-
-
-def _fitted(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    if mask.shape == shape:
-        return mask
-    return np.asarray(cv2.resize(mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST) > 0)
 
 
 def _decision(answer: Analysis) -> str:
@@ -203,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print("\n".join(json.dumps(asdict(row)) for row in rows))
         return 0
-    said = constrained_page.Setting(
+    said = Setting(
         date=time.strftime("%Y-%m-%d"),
         machine=f"{platform.machine()}, {options.threads} thread(s)",
         version=model.version,

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.core.errors import Broken
-from services.core.pixels import open_image
-from trainer.evaluate import cases
+from services.core.pixels import encode_png, open_image
+from trainer.sets import cases, jpeg_bytes, read_mask
 from trainer.synthesis import pairs
 from trainer.synthesis.photos import PhotoPool
 
@@ -55,12 +54,8 @@ def real_pairs(folder: Path) -> Iterator[PairItem]:
         if case.original is None:
             continue
         data = originals.setdefault(case.original, case.original.read_bytes())
-        truth = cv2.imread(str(case.mask), cv2.IMREAD_GRAYSCALE)
-        if truth is None:
-            raise Broken(f"{case.mask} is not a mask that OpenCV can read")
-        yield PairItem(
-            case.forged.stem, folder.name, case.forged.read_bytes(), data, np.asarray(truth > 127), None, "real", "real"
-        )
+        truth = read_mask(case.mask)
+        yield PairItem(case.forged.stem, folder.name, case.forged.read_bytes(), data, truth, None, "real", "real")
     for place, (path, data) in enumerate(sorted(originals.items())):
         for turn in range(COPIES_EACH):
             change = COPIES[(place * COPIES_EACH + turn) % len(COPIES)]
@@ -80,8 +75,8 @@ def generated_pairs(pool: PhotoPool, seed: int, counts: dict[pairs.Kind, int]) -
             yield PairItem(
                 f"{kind}-{index}",
                 "generated",
-                _png(case.upload),
-                _png(case.original),
+                encode_png(case.upload),
+                encode_png(case.original),
                 case.mask,
                 kind,
                 case.edit,
@@ -108,17 +103,10 @@ def copied(data: bytes, change: str, *, seed: int) -> bytes:
             levels = 255.0 * (picture / 255.0) ** float(np.exp(rng.normal(0, 0.2))) * gains
             grey = levels.mean(2, keepdims=True)
             picture = np.clip(grey + (levels - grey) * rng.uniform(0.5, 1.4), 0, 255).astype(np.uint8)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return encoded.tobytes()
+    return jpeg_bytes(picture, quality)
 
 
 def worst(names: Sequence[str], values: Sequence[float], count: int = 10) -> list[tuple[str, float]]:
     """The `count` smallest values with their names, smallest first."""
     ranked = sorted(zip(names, values, strict=True), key=lambda each: each[1])
     return ranked[:count]
-
-
-def _png(picture: npt.NDArray[np.uint8]) -> bytes:
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return encoded.tobytes()

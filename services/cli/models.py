@@ -61,7 +61,7 @@ def train(context: typer.Context) -> None:
 def evaluate(context: typer.Context) -> None:
     """Measure the networks on data with known masks. The arguments are those of `python -m trainer.evaluate`.
 
-    Example: pentimento evaluate constrained --set imd2020/
+    Example: pentimento evaluate unconstrained --set imd2020/
     """
     from trainer import evaluate as evaluation
 

@@ -15,8 +15,9 @@ from trainer import baselines, constrained_page, evaluate_constrained, pair_timi
 from trainer.evaluate_constrained import Measured
 from trainer.pair_cases import COPIES, COPIES_EACH, copied, generated_pairs, real_pairs, worst
 from trainer.synthesis.photos import PhotoPool
+from trainer.tables import Setting
 
-SETTING = constrained_page.Setting("2026-01-01", "a machine", "0.0.0+abc", "default-1", "a command")
+SETTING = Setting("2026-01-01", "a machine", "0.0.0+abc", "default-1", "a command")
 ROW = Measured(
     name="spg-1", data="generated", kind="spg", edit="splice", change="jpeg", unedited=False, area=0.1, texture=9.0,
     found="spg", iou=0.8, f1=0.9, precision=0.9, recall=0.9, original_iou=None, plain_iou=0.3, aligned_iou=0.5,
