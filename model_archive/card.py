@@ -39,6 +39,7 @@ class Card:
     samples: int = 0
     code_sha256: str = ""
     data_sha256: str = ""
+    backbone_sha256: str = ""  # of the file that a pretrained backbone was taken from, if any
     command: str = ""
     fitted_on: str = ""
 

@@ -44,6 +44,11 @@ OUTSIDE: dict[str, tuple[str, str]] = {
         "A safetensors file of DINOv2's weights, whose features help to find pasted objects. Read by the model "
         "server's handlers and the offline commands; a file that is missing or does not fit ends them.",
     ),
+    "PENTIMENTO_BACKBONE_WEIGHTS": (
+        "none",
+        "A safetensors file of pretrained weights that a fit starts a network's ConvNeXt backbone from. Read by "
+        "`python -m trainer.fit`, where `--backbone-weights` goes before it; a file that does not fit ends it.",
+    ),
 }
 """Variables that are read before, or outside, `Settings`: (default, description) by name."""
 

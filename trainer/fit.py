@@ -2,211 +2,181 @@
 
 In: photographs (and outlines of things in them, where known). Out: a safetensors file with the averaged weights, and
 with seed, code and data hashes, command and calibration in its metadata. A checkpoint beside it lets `--resume` go on
-after an interruption. Reads top to bottom: settings, pool, network, loop, calibration, file.
+after an interruption. Reads top to bottom: pool, network, loop, calibration, file. The same code runs on one CPU and,
+started by `accelerate launch -m trainer.fit ...`, on many GPUs and nodes; docs/fitting.md is the page for users.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-import hashlib
-import platform
-import shlex
+import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
+import cv2
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import nn
+from torch import Tensor, nn
 
 from model_archive import weights
-from model_archive.networks import registry
+from model_archive.card import sha256
 from trainer import schedule
 from trainer.calibrate import calibrated
-from trainer.data import MARKING, Batch, SampleStream, batches
-from trainer.loss import LOSSES, LossWeights
+from trainer.data import MARKING, Batch
+from trainer.feed import Chosen, Feed, feed
+from trainer.fit_settings import FitSettings, parsed
+from trainer.fit_state import State, checkpoint, started
+from trainer.loss import LOSSES
+from trainer.processes import Crew
 from trainer.progress_sheet import progress_sheet
+from trainer.provenance import code_digest, has_bfloat16, machine
+from trainer.scoring import twin_losses
 from trainer.synthesis.photos import PhotoPool
+from trainer.throughput import Throughput
+from trainer.tracking import Tracking
 
-SOURCES = (
-    "model_archive/networks",
-    "model_archive/preprocess.py",
-    "trainer/calibrate.py",
-    "trainer/data.py",
-    "trainer/fit.py",
-    "trainer/loss.py",
-    "trainer/schedule.py",
-    "trainer/synthesis",
-)
-"""What decides a fit's result; their hash travels with the weights."""
+__all__ = ["FitSettings", "Surroundings", "code_digest", "fit", "loop", "parsed", "started"]
 
-
-@dataclass(frozen=True, slots=True)
-class FitSettings:
-    """Everything that decides a fit, each with its unit and reason."""
-
-    network: str
-    photos: tuple[Path, ...]
-    outlines: tuple[Path, ...] = ()
-    out: Path = Path("fitted.safetensors")
-    version: str = "0.1.0"
-    minutes: float = 20.0  # wall clock; ignored where `steps` is given
-    steps: int | None = None  # a fixed number of steps makes a fit repeatable on the same machine kind
-    batch: int = 12  # pictures a step: what two small cores digest in under a second
-    size: int = 256  # pixels: 32 x 32 JPEG blocks, enough context for a small network
-    peak_rate: float = 2.5e-3  # AdamW from random weights with batch normalisation
-    warmup_steps: int = 150
-    weight_decay: float = 0.02
-    average: float = 0.998  # decay per step of the averaged weights, which are the ones that ship
-    clip: float = 2.0  # largest norm of the gradient: a few odd batches must not undo the rest
-    loss: LossWeights = field(default_factory=LossWeights)
-    seed: int = 20261122
-    threads: int = 1
-    workers: int = 1  # processes that make samples; the fit is the same for any number of them
-    device: str = "cpu"
-    half: bool = True  # bfloat16 where the processor has it: twice as fast, same masks
-    checkpoint_every: int = 250  # steps
-    resume: bool = False
-    calibration_samples: int = 400
-    command: str = ""
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the resumable state lies."""
-        return self.out.with_suffix(".checkpoint.pt")
-
-    @property
-    def sheet(self) -> Path:
-        """Where the sample pictures lie, renewed with every checkpoint."""
-        return self.out.with_suffix(".samples.png")
-
-
-PROFILES: dict[str, dict[str, Any]] = {
-    "cpu": {},
-    "gpu": {"size": 384, "batch": 48, "steps": 40_000, "workers": 14},
-}
-"""Defaults by kind of machine: two cores in about an hour and a half, one H100-class GPU over night."""
+TRACKED_EVERY = 50  # steps between two rows of numbers in MLflow
 
 
 @dataclass(slots=True)
-class State:
-    """What a checkpoint holds: all that changes from step to step."""
+class Surroundings:
+    """What a loop has beside it, none of which decides the result of a step."""
 
-    network: nn.Module
-    averaged: nn.Module
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    elapsed_s: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Tensors and numbers only, so that it loads without pickled code."""
-        return {
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Continues from `to_dict`."""
-        self.network.load_state_dict(saved["network"])
-        self.averaged.load_state_dict(saved["averaged"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
+    crew: Crew
+    bar: Progress
+    shown: PhotoPool | None = None  # photographs for the sheet of samples
+    pool: PhotoPool | None = None  # photographs that hard examples are made of, where they are mined
+    made: Feed | None = None  # knows how fast samples are made
+    tracking: Tracking | None = None
+    throughput: Throughput = field(default_factory=Throughput)
 
 
 def fit(settings: FitSettings, console: Console) -> weights.Card:
-    """Runs a fit, writes `settings.out`, and returns the card that it was written with."""
+    """Runs a fit, writes `settings.out`, and returns the card that it was written with.
+
+    Where several processes fit, the first one writes; the others return a card without calibration.
+    """
+    crew = Crew(settings.device)
+    if crew.world > 1 and settings.steps is None:
+        raise ValueError("several processes count steps, not minutes: give --steps")
+    cv2.setNumThreads(1)  # before sample makers are forked: OpenCV's own threads do not survive that, and block them
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     pool = PhotoPool.scan(settings.photos, settings.outlines, split="fit")
     held_out = PhotoPool.scan(settings.photos, settings.outlines, split="held_out")
-    code = code_digest()
-    state = started(settings)
-    if settings.resume and settings.checkpoint.exists():
-        state.restore(torch.load(settings.checkpoint, weights_only=True, map_location=settings.device))
-        console.print(f"resumed at step {state.step}")
-    stream = SampleStream(
-        settings.network, pool, seed=settings.seed, size=settings.size, batch=settings.batch, first_step=state.step
-    )
-    with _progress(console, settings) as bar:
-        loop(settings, state, batches(stream, workers=settings.workers), bar, held_out)
+    state = started(settings, crew)
     card = weights.Card(
         network=settings.network,
         version=settings.version,
         seed=settings.seed,
-        steps=state.step,
-        samples=state.step * settings.batch,
-        code_sha256=code,
+        code_sha256=code_digest(),
         data_sha256=pool.digest(),
+        backbone_sha256="" if settings.backbone_weights is None else sha256(settings.backbone_weights),
         command=settings.command,
-        fitted_on=f"{_machine(settings)}, {state.elapsed_s / 60:.1f} minutes",
     )
-    state.averaged.to("cpu")
-    if settings.network in MARKING:
-        console.print(f"calibrating on {settings.calibration_samples} generated pictures of held-out photographs")
-        card = calibrated(state.averaged, card, held_out, count=settings.calibration_samples, seed=settings.seed + 1)
-    weights.save(state.averaged, card, settings.out)
-    console.print(f"{settings.out}: {card}")
+    if settings.resume and settings.checkpoint.exists():
+        state.restore(torch.load(settings.checkpoint, weights_only=True, map_location=crew.device))
+        console.print(f"resumed at step {state.step}")
+    crew.agreed(state.step)
+    state.called = crew.shared(state.network, compiled=settings.compile)
+    tracking = _tracking(settings, state, crew, console, card) if settings.track and crew.first else None
+    well = False
+    try:
+        stream = Feed(settings, pool, crew, state.hard, first_step=state.step)
+        with _progress(console, settings, shown=crew.first) as bar:
+            beside = Surroundings(crew, bar, held_out, pool, stream, tracking)
+            loop(settings, state, feed(stream, workers=settings.workers, device=crew.device), beside)
+        card = finished(settings, state, crew, card, held_out, console)
+        well = True
+    finally:
+        if tracking is not None:
+            told = {"card.json": json.dumps(asdict(card), indent=2)} if well else {}
+            files = [settings.sheet, settings.out] if well else [settings.sheet]
+            tracking.end(well=well, files=[path for path in files if path.exists()], texts=told)
     return card
 
 
-def started(settings: FitSettings) -> State:
-    """A state at step 0."""
-    network = registry.build(settings.network).to(settings.device)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=settings.peak_rate, betas=(0.9, 0.99))
-    return State(network, copy.deepcopy(network).requires_grad_(False), optimiser)
-
-
-def loop(
-    settings: FitSettings, state: State, stream: Iterator[Batch], bar: Progress, shown: PhotoPool | None = None
-) -> None:
+def loop(settings: FitSettings, state: State, stream: Iterator[Batch], beside: Surroundings) -> None:
     """Steps until the fit is done; changes `state`. Leaves a checkpoint behind, and beside it a sheet of what the
-    averaged network makes of samples of the photographs `shown`, where there are any."""
-    task = bar.add_task(settings.network, total=settings.steps, completed=state.step, loss=float("nan"), rate=0.0)
+    averaged network makes of samples of the photographs `beside.shown`, where there are any."""
+    bar, crew = beside.bar, beside.crew
+    task = bar.add_task(
+        settings.network, total=settings.steps, completed=state.step, loss=float("nan"), rate=0.0, speed=""
+    )
     smooth: float | None = None
     clock = time.monotonic() - state.elapsed_s
     state.network.train()
     while (done := progress(settings, state)) < 1.0:
         rate = schedule.rate(done, state.step, peak=settings.peak_rate, warmup_steps=settings.warmup_steps)
-        loss = step(settings, state, next(stream), rate)
+        asked = time.perf_counter()
+        passes = [next(stream) for _ in range(settings.accumulate)]
+        began = time.perf_counter()
+        loss = step(settings, state, passes, rate, crew)
+        beside.throughput.add(began - asked, time.perf_counter() - began, state.pictures_a_step)
         state.step += 1
         state.elapsed_s = time.monotonic() - clock
         smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
-        bar.update(task, completed=state.step, loss=smooth, rate=rate)
+        if state.hard.due(state.step) and beside.pool is not None:
+            mine(settings, state, beside)
+        line = beside.throughput.line(_making(beside))
+        bar.update(task, completed=state.step, loss=smooth, rate=rate, speed=line)
+        if beside.tracking is not None and state.step % TRACKED_EVERY == 0:
+            beside.tracking.numbers(state.step, _numbers(beside, smooth, rate))
         if state.step % settings.checkpoint_every == 0:
-            checkpoint(settings, state)
-            if shown is not None:
-                progress_sheet(state.averaged, settings.network, shown, settings.sheet, settings.seed, settings.size)
-            bar.console.print(f"step {state.step}  {state.elapsed_s / 60:.1f} min  loss {smooth:.4f}  rate {rate:.2e}")
-    checkpoint(settings, state)
+            report(settings, state, beside, crew.mean(smooth), rate)
+            beside.throughput = Throughput()
+    if crew.first:
+        checkpoint(settings, state)
+        if beside.tracking is not None and smooth is not None:
+            beside.tracking.numbers(state.step, _numbers(beside, smooth, rate))
 
 
-def step(settings: FitSettings, state: State, batch: Batch, rate: float) -> float:
-    """One step of AdamW at a learning rate; returns the loss."""
+def step(settings: FitSettings, state: State, passes: list[Batch], rate: float, crew: Crew) -> float:
+    """One step of AdamW at a learning rate; returns the loss, the mean over the passes of this process."""
     for group in state.optimiser.param_groups:
         group["lr"] = rate
-    x, target = batch.x.to(settings.device), batch.target.to(settings.device)
-    with torch.autocast(
-        torch.device(settings.device).type, torch.bfloat16, enabled=settings.half and _has_bfloat16(settings)
-    ):
-        out = state.network(x)
-    loss = LOSSES[settings.network](out, target, settings.loss)
+    # Layers that draw lots (none of the small networks has any) draw the same after a resumption.
+    torch.manual_seed(((settings.seed << 24) + state.step * crew.world + crew.rank) % 2**63)
     state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    losses = []
+    for batch in passes[:-1]:
+        with crew.alone(state.called):
+            losses.append(_backward(settings, state, batch, crew))
+    losses.append(_backward(settings, state, passes[-1], crew))
     nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.optimiser.step()
-    _average(state, min(settings.average, (state.step + 1) / (state.step + 10)))
-    return float(loss.detach())
+    if crew.first:
+        _average(state, min(settings.average, (state.step + 1) / (state.step + 10)))
+    return float(torch.stack(losses).sum())
+
+
+def _backward(settings: FitSettings, state: State, batch: Batch, crew: Crew) -> Tensor:
+    """Adds a pass's gradients; returns its share of the step's loss."""
+    x, target = batch.x.to(crew.device, non_blocking=True), batch.target.to(crew.device, non_blocking=True)
+    with torch.autocast(
+        torch.device(crew.device).type, torch.bfloat16, enabled=settings.half and has_bfloat16(crew.device)
+    ):
+        out = state.called(x)
+    loss: Tensor = LOSSES[settings.network](out, target, settings.loss) / settings.accumulate
+    torch.autograd.backward(loss)
+    return loss.detach()
+
+
+def mine(settings: FitSettings, state: State, beside: Surroundings) -> None:
+    """Lets the averaged network score a pool of samples, and keeps the hardest of them for a later round."""
+    assert beside.pool is not None
+    crew = beside.crew
+    indices = state.hard.pool(state.step)
+    losses = np.zeros(len(indices) // 2)
+    if crew.first:
+        stream = feed(Chosen(settings, beside.pool, indices), workers=settings.workers, device=crew.device)
+        losses = twin_losses(settings, state.averaged, stream, len(losses), crew.device)
+    state.hard.learn(state.step, indices, crew.from_first(losses))
 
 
 def progress(settings: FitSettings, state: State) -> float:
@@ -216,24 +186,41 @@ def progress(settings: FitSettings, state: State) -> float:
     return state.elapsed_s / (settings.minutes * 60.0)
 
 
-def checkpoint(settings: FitSettings, state: State) -> None:
-    """Writes the state whole or not at all."""
-    settings.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = settings.checkpoint.with_suffix(".writing")
-    torch.save(state.to_dict(), unfinished)
-    unfinished.replace(settings.checkpoint)
+def report(settings: FitSettings, state: State, beside: Surroundings, loss: float, rate: float) -> None:
+    """The first process writes the checkpoint, draws the sheet, and says how it stands."""
+    if not beside.crew.first:
+        return
+    checkpoint(settings, state)
+    if beside.shown is not None:
+        progress_sheet(state.averaged, settings.network, beside.shown, settings.sheet, settings.seed, settings.size)
+    if beside.tracking is not None and settings.sheet.exists():
+        beside.tracking.file(settings.sheet)
+    beside.bar.console.print(
+        f"step {state.step}  {state.elapsed_s / 60:.1f} min  loss {loss:.4f}  rate {rate:.2e}  "
+        f"{beside.throughput.line(_making(beside))}"
+    )
 
 
-def code_digest() -> str:
-    """SHA-256 over the sources that decide what a fit does."""
-    root = Path(__file__).resolve().parents[1]
-    files = [
-        f for place in SOURCES for f in ([root / place] if place.endswith(".py") else (root / place).rglob("*.py"))
-    ]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+def finished(
+    settings: FitSettings, state: State, crew: Crew, card: weights.Card, held_out: PhotoPool, console: Console
+) -> weights.Card:
+    """The card of a fit that is done; the first process calibrates and writes the weights."""
+    ran_on = machine(crew.device, threads=settings.threads, processes=crew.world)
+    card = replace(
+        card,
+        steps=state.step,
+        samples=state.step * state.pictures_a_step,
+        fitted_on=f"{ran_on}, {state.elapsed_s / 60:.1f} minutes",
+    )
+    if not crew.first:
+        return card
+    state.averaged.to("cpu")
+    if settings.network in MARKING:
+        console.print(f"calibrating on {settings.calibration_samples} generated pictures of held-out photographs")
+        card = calibrated(state.averaged, card, held_out, count=settings.calibration_samples, seed=settings.seed + 1)
+    weights.save(state.averaged, card, settings.out)
+    console.print(f"{settings.out}: {card}")
+    return card
 
 
 @torch.no_grad()
@@ -245,73 +232,57 @@ def _average(state: State, decay: float) -> None:
             kept.copy_(now)
 
 
-def _machine(settings: FitSettings) -> str:
-    if torch.device(settings.device).type == "cuda":
-        return str(torch.cuda.get_device_name())
-    return f"{platform.machine()}, {settings.threads} thread(s)"
+def _making(beside: Surroundings) -> float:
+    """Pictures a second that the makers of all processes could make; nan where they are not known."""
+    return float("nan") if beside.made is None else beside.made.rate() * beside.crew.world
 
 
-def _has_bfloat16(settings: FitSettings) -> bool:
-    if torch.device(settings.device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _numbers(beside: Surroundings, loss: float, rate: float) -> dict[str, float]:
+    """The metrics that are tracked."""
+    numbers = {
+        "loss": loss,
+        "learning_rate": rate,
+        "samples_per_s": beside.throughput.reached,
+        "samples_per_s_fitting": beside.throughput.fitting,
+        "waiting_share": beside.throughput.waiting,
+    }
+    if (making := _making(beside)) == making:  # not nan, which databases do not take
+        numbers["samples_per_s_making"] = making
+    if torch.device(beside.crew.device).type == "cuda":
+        numbers["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return numbers
 
 
-def _progress(console: Console, settings: FitSettings) -> Progress:
+def _tracking(settings: FitSettings, state: State, crew: Crew, console: Console, card: weights.Card) -> Tracking:
+    """The run of MLflow, begun or gone on with; `state` keeps its id."""
+    known = {
+        "code_sha256": card.code_sha256,
+        "data_sha256": card.data_sha256,
+        "backbone_sha256": card.backbone_sha256,
+        "processes": str(crew.world),
+        "machine": machine(crew.device, threads=settings.threads, processes=crew.world),
+    }
+    tracking = Tracking(settings, console, known=known, run_id=state.run_id)
+    state.run_id = tracking.run_id
+    return tracking
+
+
+def _progress(console: Console, settings: FitSettings, *, shown: bool) -> Progress:
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.1e}"),
+        TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.1e}  {task.fields[speed]}"),
         TimeElapsedColumn(),
     )
-    return Progress(*columns, console=console, refresh_per_second=2)
-
-
-def parsed(arguments: list[str]) -> FitSettings:
-    """Settings from a command line."""
-    base = FitSettings(network="", photos=())
-    parser = argparse.ArgumentParser(prog="python -m trainer.fit", description="Fit a network on generated forgeries.")
-    parser.add_argument("network", choices=sorted(registry.NETWORKS))
-    parser.add_argument("--photos", type=Path, action="append", help="folder of photographs (default: samples/)")
-    parser.add_argument("--outlines", type=Path, action="append", default=[], help="folder of label maps, same stems")
-    parser.add_argument("--out", type=Path, help="default: model_archive/weights/<network>.safetensors")
-    parser.add_argument("--minutes", type=float, default=base.minutes)
-    parser.add_argument("--steps", type=int, help="instead of --minutes")
-    parser.add_argument("--batch", type=int, default=base.batch)
-    parser.add_argument("--size", type=int, default=base.size)
-    parser.add_argument("--seed", type=int, default=base.seed)
-    parser.add_argument("--threads", type=int, default=base.threads)
-    parser.add_argument("--workers", type=int, default=base.workers, help="processes that make samples")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one")
-    parser.add_argument("--profile", choices=sorted(PROFILES), default="cpu", help="defaults for a kind of machine")
-    parser.add_argument("--calibration-samples", type=int, default=base.calibration_samples)
-    parser.add_argument("--version", default=base.version)
-    parser.add_argument("--resume", action="store_true")
-    profile, _ = parser.parse_known_args(arguments)
-    parser.set_defaults(**PROFILES[profile.profile])
-    options = vars(parser.parse_args(arguments))
-    del options["profile"]
-    if options["device"] == "auto":
-        options["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-    options["photos"] = tuple(options["photos"] or [Path("samples")])
-    options["outlines"] = tuple(options["outlines"])
-    options["out"] = options["out"] or weights.default_path(options["network"])
-    return replace(base, **options, command=recorded(arguments))
-
-
-def recorded(arguments: list[str]) -> str:
-    """The command line as it is kept with the weights: without where they went, which decides nothing."""
-    kept = list(arguments)
-    if "--out" in kept:
-        place = kept.index("--out")
-        del kept[place : place + 2]
-    return shlex.join(["python", "-m", "trainer.fit", *kept])
+    return Progress(*columns, console=console, refresh_per_second=2, disable=not shown)
 
 
 def main() -> int:
     """Command line entry; returns the exit status."""
-    fit(parsed(sys.argv[1:]), Console())
+    settings = parsed(sys.argv[1:])
+    fit(settings, Console())
+    Crew(settings.device).leave()
     return 0
 
 

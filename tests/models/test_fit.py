@@ -19,8 +19,9 @@ from model_archive import weights
 from model_archive.networks.blocks import Localisation
 from trainer import calibrate, schedule
 from trainer.data import Batch, SampleStream, batches
-from trainer.fit import FitSettings, fit, loop, parsed, started
+from trainer.fit import FitSettings, Surroundings, fit, loop, started
 from trainer.loss import LossWeights, dice, localisation_loss
+from trainer.processes import Crew
 from trainer.synthesis.photos import PhotoPool
 
 
@@ -101,8 +102,9 @@ def test_a_resumed_fit_ends_with_the_same_weights_as_an_unbroken_one(settings: F
     stream = SampleStream(
         "difference", PhotoPool.scan(settings.photos), seed=settings.seed, size=settings.size, batch=settings.batch
     )
+    crew = Crew("cpu")
     with pytest.raises(Interrupted), Progress(console=quiet) as bar:
-        loop(broken, started(broken), interrupted(iter(stream), 3), bar)
+        loop(broken, started(broken, crew), interrupted(iter(stream), 3), Surroundings(crew, bar))
     fit(replace(broken, resume=True), quiet)
     resumed = load_file(broken.out)
     assert [name for name, value in unbroken.items() if not torch.equal(value, resumed[name])] == []
@@ -132,12 +134,6 @@ def test_a_fit_leaves_a_sheet_of_what_it_makes_of_held_out_samples(settings: Fit
     assert sheet.shape == (8 * settings.size, 4 * settings.size, 3)
 
 
-def test_a_profile_gives_defaults_that_options_go_before() -> None:
-    settings = parsed(["difference", "--profile", "gpu", "--batch", "4", "--device", "cpu"])
-    assert (settings.size, settings.batch, settings.steps) == (384, 4, 40_000)
-    assert parsed(["difference"]).size == 256
-
-
 def test_fitted_weights_know_their_seed_code_data_and_command(settings: FitSettings, quiet: Console) -> None:
     fit(replace(settings, steps=1, command="python -m trainer.fit difference"), quiet)
     loaded = weights.load(settings.out)
@@ -145,9 +141,3 @@ def test_fitted_weights_know_their_seed_code_data_and_command(settings: FitSetti
     assert len(loaded.card.code_sha256) == len(loaded.card.data_sha256) == 64
     assert loaded.card.command == "python -m trainer.fit difference"
     assert loaded.version.startswith("0.1.0+")
-
-
-def test_the_recorded_command_leaves_out_where_the_weights_went() -> None:
-    settings = parsed(["web_iml", "--photos", "pictures", "--out", "/somewhere/else", "--steps", "5"])
-    assert settings.command == "python -m trainer.fit web_iml --photos pictures --steps 5"
-    assert settings.out == Path("/somewhere/else")
