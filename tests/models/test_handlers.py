@@ -14,7 +14,7 @@ from PIL import Image
 
 from model_archive.check import GOLDEN
 from model_archive.handlers import serving
-from model_archive.handlers.analysis import Model, Prepared, prepared_single
+from model_archive.handlers.analysis import Model, Prepared
 from model_archive.handlers.constrained import Constrained
 from model_archive.handlers.probe import LocalContext
 from model_archive.handlers.results import (
@@ -26,6 +26,7 @@ from model_archive.handlers.results import (
     pair_request,
     single_request,
 )
+from model_archive.handlers.single import Limits, prepared_single
 from model_archive.handlers.unconstrained import Unconstrained
 from services.core import pixels
 from services.core.errors import Rejected
@@ -250,7 +251,7 @@ def test_an_unexpected_error_of_one_item_is_broken_and_spares_the_others(unconst
     def failing(request: SingleRequest) -> Prepared:
         if request.upload == ORIGINAL:
             raise ZeroDivisionError("a bug")
-        return prepared_single(request, 256)
+        return prepared_single(request, Limits())
 
     model = replace(unconstrained, prepare=failing, on_error=told.append)
     first, second = model.analyse([SingleRequest(ORIGINAL), SingleRequest(UPLOAD)])
@@ -263,7 +264,7 @@ def test_an_unexpected_error_of_one_item_is_broken_and_spares_the_others(unconst
 
 def test_an_input_that_breaks_the_network_spares_the_others_of_its_stack(unconstrained: Model[SingleRequest]) -> None:
     def with_a_channel_too_few(request: SingleRequest) -> Prepared:
-        prepared = prepared_single(request, 256)
+        prepared = prepared_single(request, Limits())
         assert prepared.x is not None
         if request.upload == ORIGINAL:
             prepared.x = np.zeros((1, 2, *prepared.x.shape[2:]), np.float32)
