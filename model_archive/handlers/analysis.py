@@ -119,7 +119,7 @@ class Model(Generic[R]):
         def go_on(done: int) -> bool:
             now, left = self.clock(), tiles.count - done
             late = now + (now - started) / done * left > until
-            return not late or left * area <= single.REDUCED_PIXELS
+            return not late or left * area <= item.look_pixels
 
         network = self.networks[item.network].network
         room = tiling.BATCH_PIXELS_GPU if device_of(network).type == "cuda" else tiling.BATCH_PIXELS

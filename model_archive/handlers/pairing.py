@@ -63,7 +63,8 @@ class Prepared:
     of the full original; `exact` [H,W] bool marks every changed pixel, where that is known for certain.
 
     Of an upload alone: `orientation` by which its mask is turned upright (`full` is then not), `notes` on its evidence,
-    and where it is looked at in `tiles`, the `picture` that they are cut from.
+    and where it is looked at in `tiles`, the `picture` that they are cut from and the `look_pixels` to which it would be
+    reduced for want of time.
     """
 
     x: Floats | None
@@ -82,6 +83,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     picture: pixels.Picture | None = None
     tiles: Tiles | None = None
+    look_pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 In: a `SingleRequest` and `Limits`. Out: `Prepared`, a network's input where the picture is seen whole, otherwise the
 tiles to cut it into. Pictures keep their own resolution, since resizing destroys the traces that JPEG and the camera
-leave. One that may not is reduced to REDUCED_PIXELS and seen whole: between the two nothing of worth lies, because
-any reduction loses those traces.
+leave. One that may not is reduced to what one look takes: between the two nothing of worth lies, because any reduction
+loses those traces.
 """
 
 from __future__ import annotations
@@ -36,17 +36,20 @@ the answer, no limit in the offline commands."""
 SERVED_DEADLINE_S = 40.0
 """Below the client's own deadline (60 s), in which a request also queues and travels."""
 
-REDUCED_PIXELS = tiling.WHOLE_PIXELS
-"""Pixels to which a picture is reduced that is not analysed at its own resolution: what is seen in one look."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one picture may cost. `pixels` above which it is reduced, which the same picture always is or is not;
-    `deadline_s` after which it is as well, as the last resort, since a clock gives no answer twice."""
+    """What one picture may cost.
+
+    `pixels` above which it is reduced, which the same picture always is or is not; `deadline_s` after which it is as
+    well, as the last resort, since a clock gives no answer twice. `look_pixels` are seen whole, at full resolution or
+    reduced; what is larger is cut into tiles of `tile_pixels` at most. Memory follows the larger of the two.
+    """
 
     pixels: int = pixels.MAX_PIXELS
     deadline_s: float = math.inf
+    look_pixels: int = tiling.WHOLE_PIXELS
+    tile_pixels: int = tiling.TILE_PIXELS
 
     def __post_init__(self) -> None:
         """Raises ValueError for limits that no picture could keep."""
@@ -68,13 +71,14 @@ def prepared_single(request: SingleRequest, limits: Limits) -> Prepared:
     picture = pixels.open_image(request.upload)
     turned, picture = picture.orientation, picture.as_stored()
     size = picture.width, picture.height
-    if picture.width * picture.height <= min(tiling.WHOLE_PIXELS, limits.pixels):
+    if picture.width * picture.height <= min(limits.look_pixels, limits.pixels):
         x = preprocess.padded(preprocess.single_input(picture.rgb, picture.jpeg_steps), GRANULE)[None]
         return Prepared(x, size, size, NETWORK, orientation=turned, notes=notes_on(picture))
     prepared = Prepared(None, size, size, NETWORK, orientation=turned, notes=notes_on(picture), picture=picture)
+    prepared.look_pixels = min(limits.look_pixels, limits.pixels)
     if picture.width * picture.height > limits.pixels:
-        return reduced(prepared, most=min(REDUCED_PIXELS, limits.pixels))
-    prepared.tiles = tiling.planned(*size)
+        return reduced(prepared)
+    prepared.tiles = tiling.planned(*size, most=limits.tile_pixels)
     return prepared
 
 
@@ -88,12 +92,12 @@ def tile_of(picture: pixels.Picture) -> Callable[[slice, slice], preprocess.Floa
     return cut
 
 
-def reduced(prepared: Prepared, *, most: int = REDUCED_PIXELS, out_of_time: bool = False) -> Prepared:
-    """The same upload at `most` pixels at most, to be seen whole; without JPEG's steps, whose grid is gone."""
+def reduced(prepared: Prepared, *, out_of_time: bool = False) -> Prepared:
+    """The same upload at its `look_pixels` at most, to be seen whole; without JPEG's steps, whose grid is gone."""
     if prepared.picture is None:
         raise ValueError("only a picture that was kept can be reduced")
     picture = prepared.picture
-    scale = min(1.0, math.sqrt(most / (picture.width * picture.height)))
+    scale = min(1.0, math.sqrt(prepared.look_pixels / (picture.width * picture.height)))
     working = max(1, int(picture.width * scale)), max(1, int(picture.height * scale))
     small = np.asarray(cv2.resize(picture.rgb, working, interpolation=cv2.INTER_AREA), np.uint8)
     x = preprocess.padded(preprocess.single_input(small), GRANULE)[None]
