@@ -63,8 +63,8 @@ class Prepared:
     of the full original; `exact` [H,W] bool marks every changed pixel, where that is known for certain.
 
     Of an upload alone: `orientation` by which its mask is turned upright (`full` is then not), `notes` on its evidence,
-    and where it is looked at in `tiles`, the `picture` that they are cut from and the `look_pixels` to which it would be
-    reduced for want of time.
+    and where it is looked at in `tiles`, the `picture` that they are cut from and the `look_pixels` to which it would
+    be reduced for want of time.
     """
 
     x: Floats | None
