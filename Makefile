@@ -13,8 +13,8 @@ FIT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-pair bench-web-iml fit fit-constrained fit-web-iml eval-constrained \
-	lock docs browser clean
+.PHONY: help setup demo test test-all check format bench bench-pair bench-web-iml fit fit-constrained fit-web-iml \
+	eval-constrained lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'

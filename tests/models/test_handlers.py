@@ -212,7 +212,9 @@ def test_a_page_that_shows_the_original_in_a_corner_is_the_same_picture(constrai
     assert (answer.mask >= 128).mean() < 0.005
 
 
-def test_a_large_upload_is_analysed_smaller_and_its_mask_has_the_full_size(unconstrained: Model[SingleRequest]) -> None:
+def test_a_large_upload_is_analysed_in_tiles_and_its_mask_has_the_full_size(
+    unconstrained: Model[SingleRequest],
+) -> None:
     large = encoded(textured(np.random.default_rng(1), 1500), quality=80)
     assert analysed(unconstrained.analyse([SingleRequest(large)])[0]).mask.shape == (1500, 1500)
 

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model_archive.card import FOLDER
 from model_archive.handlers import single, tiling
 from model_archive.handlers.analysis import Model, unconstrained_model
+from model_archive.handlers.probe import LocalContext
 from model_archive.handlers.results import Analysis, ItemError, SingleRequest
 from model_archive.handlers.single import Limits, limits_from, prepared_single
+from model_archive.handlers.unconstrained import Unconstrained
 from services.clients.localisation import read_localisation
 from services.core import pixels
 from services.core.errors import Broken
@@ -242,11 +245,19 @@ def test_the_environment_sets_the_limits() -> None:
     assert unconstrained_model(environment=given).deadline_s == 7.5
 
 
+def test_only_who_serves_has_a_deadline_of_its_own() -> None:
+    entry = Unconstrained()
+    entry.initialize(LocalContext({}, {"model_dir": str(FOLDER)}))
+    assert entry._model is not None
+    assert entry._model.deadline_s == single.SERVED_DEADLINE_S
+    assert unconstrained_model(environment={}).deadline_s == math.inf
+
+
 @pytest.mark.parametrize(
     "given", [{single.PIXELS: "many"}, {single.PIXELS: "-1"}, {single.DEADLINE: "0"}, {single.DEADLINE: "nan"}]
 )
 def test_limits_that_are_none_end_the_start(given: dict[str, str]) -> None:
-    with pytest.raises(Broken, match="PENTIMENTO_UNCONSTRAINED"):
+    with pytest.raises(Broken, match=single.PIXELS):
         limits_from(given)
 
 
