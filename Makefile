@@ -14,8 +14,8 @@ EVAL ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-pair fit fit-constrained fit-web-iml eval-constrained \
-	eval-web-iml lock docs browser clean
+.PHONY: help setup demo test test-all check format bench bench-pair bench-web-iml fit fit-constrained fit-web-iml \
+	eval-constrained eval-web-iml lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench: setup ## measure the stream against the bare model server, side by side
 
 bench-pair: setup ## where the time of a pair goes, and its memory, on one core
 	$(BIN)/python -m trainer.pair_timing
+
+bench-web-iml: setup ## time and memory of the single-image model, each case in a fresh process; needs a quiet machine
+	$(BIN)/python -m trainer.single_timing
 
 fit: fit-constrained fit-web-iml ## fit every network; FIT_DATA names photographs and label maps (see the model cards)
 

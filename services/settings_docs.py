@@ -39,6 +39,18 @@ OUTSIDE: dict[str, tuple[str, str]] = {
         "2",
         "Model workers that share the cores, where the threads are not set: one per model.",
     ),
+    "PENTIMENTO_UNCONSTRAINED_PIXELS": (
+        "`64000000`",
+        "Pixels up to which the single-image model analyses a picture at its own resolution. A larger one is reduced "
+        "to 1.5 megapixels, and the answer notes `reduced`. Read by the model server's handlers and the offline "
+        "commands.",
+    ),
+    "PENTIMENTO_UNCONSTRAINED_DEADLINE_S": (
+        "`40` in the model server, none offline",
+        "Seconds for one batch of the single-image model. A picture in tiles that would take longer than its share is "
+        "analysed reduced instead, and the answer notes `reduced` and `out_of_time`. Keep below "
+        "`PENTIMENTO_MODELS__TIMEOUT_S`.",
+    ),
     "PENTIMENTO_DINOV2_WEIGHTS": (
         "none",
         "A safetensors file of DINOv2's weights, whose features help to find pasted objects. Read by the model "

@@ -1,12 +1,14 @@
 """The models in process: image bytes to masks, for TorchServe's handlers and the offline commands alike.
 
 In: requests (`results`). Out: one `Analysis` or `ItemError` per request, in order. A bad item never touches the others.
-Items for the same network and of equal padded size run stacked, within a limit of pixels, the others one by one.
+Items for the same network and of equal padded size run stacked, within a limit of pixels, the others one by one; a
+large upload alone runs at once, in tiles, so that no two large pictures are held.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +24,19 @@ import torch
 from torch import Tensor, nn
 
 from model_archive import preprocess, weights
+from model_archive.handlers import single, tiling
 from model_archive.handlers.pairing import Prepared, carried_back, prepared_pair
 from model_archive.handlers.results import Analysis, ItemError, PairRequest, SingleRequest
+from model_archive.handlers.single import Limits, limits_from, prepared_single
+from model_archive.handlers.tiling import Floats
 from model_archive.networks import prior as prior_features
 from model_archive.networks.prior import PriorFeatures
-from model_archive.networks.registry import GRANULE
 from services.core import pixels
 from services.core.errors import Rejected
 from services.core.learn.qes import qes
 
 MAX_SIDE = 1024
-"""Pixels of the longer side at which pictures are analysed; larger ones are reduced, masks enlarged again."""
+"""Pixels of the longer side at which pairs are analysed; larger ones are reduced, masks enlarged again."""
 
 CERTAIN = 0.98  # probability of a pixel that plainly changed between two files without loss
 STACKED_PIXELS = 2_200_000  # of one forward pass: two pictures of 1024 x 1024, about 1.2 GB at the peak
@@ -53,6 +57,9 @@ class Model(Generic[R]):
     `beside` are the SHA-256 of files that the preparation works with beside the networks, for the version.
     `analyse` never raises for an item's sake. `flips` averages the logits over both mirror images too (test-time
     augmentation): for annotating, not for the stream.
+
+    `deadline_s` is for one call of `analyse`, by `clock` in seconds. Items in tiles have a fair share of what is left;
+    one that cannot be done by then at its own resolution is done reduced, see `single.reduced`.
     """
 
     name: str
@@ -61,6 +68,8 @@ class Model(Generic[R]):
     flips: bool = False
     on_error: Callable[[Exception], None] = field(default=lambda error: None)
     beside: tuple[str, ...] = ()
+    deadline_s: float = math.inf
+    clock: Callable[[], float] = time.perf_counter
 
     @property
     def loaded(self) -> weights.Loaded:
@@ -76,21 +85,50 @@ class Model(Generic[R]):
         """One answer per item, in order. `on_error` is told of unexpected errors."""
         answers: dict[int, Analysis | ItemError] = {}
         prepared: dict[int, Prepared] = {}
+        until = self.clock() + self.deadline_s
         for index, item in enumerate(items):
-            outcome = self._guarded(partial(self._prepared, item))
-            if isinstance(outcome, ItemError):
-                answers[index] = outcome
-            else:
+            outcome = self._guarded(partial(self._begun, item, until, len(items) - index))
+            if isinstance(outcome, Prepared):
                 prepared[index] = outcome
+            else:
+                answers[index] = outcome
         for group in _stacks(prepared):
             answers |= self._answered({index: prepared[index] for index in group})
         return [answers[index] for index in range(len(items))]
 
-    def _prepared(self, item: R) -> Prepared:
-        started = time.perf_counter()
+    def _begun(self, item: R, until: float, waiting: int) -> Prepared | Analysis:
+        """An item prepared, or answered at once where it runs in tiles. `waiting` items share the time left, itself
+        included."""
+        started = self.clock()
         prepared = self.prepare(item)
-        prepared.seconds = time.perf_counter() - started
-        return prepared
+        prepared.seconds = self.clock() - started
+        if prepared.tiles is None:
+            return prepared
+        return self._tiled(prepared, started + max(0.0, until - started) / waiting)
+
+    def _tiled(self, item: Prepared, until: float) -> Analysis:
+        """The answer of a picture in tiles; of the reduced one as soon as the tiles done say that time will not do.
+
+        What is left is finished where that costs no more than the reduced look would.
+        """
+        if item.tiles is None or item.picture is None:
+            raise ValueError("not an item in tiles")
+        started, tiles = self.clock(), item.tiles
+        area = tiles.size[0] * tiles.size[1]
+
+        def go_on(done: int) -> bool:
+            now, left = self.clock(), tiles.count - done
+            late = now + (now - started) / done * left > until
+            return not late or left * area <= item.look_pixels
+
+        network = self.networks[item.network].network
+        room = tiling.BATCH_PIXELS_GPU if device_of(network).type == "cuda" else tiling.BATCH_PIXELS
+        look = partial(self._looked, item.network)
+        seen = tiling.looked(tiles, single.tile_of(item.picture), look, batch_pixels=room, go_on=go_on)
+        item.seconds += self.clock() - started
+        if seen is None:
+            return self._run([single.reduced(item, out_of_time=True)])[0]
+        return self._analysis(item, seen.mask, _probability(seen.logit), qes(seen.mask), None)
 
     def _answered(self, group: dict[int, Prepared]) -> dict[int, Analysis | ItemError]:
         """A stack's answers; where the stack as a whole fails, each of its items alone."""
@@ -106,21 +144,25 @@ class Model(Generic[R]):
         inputs = [item.x for item in group if item.x is not None]
         if not inputs:
             return [self._nothing(item) for item in group]
-        started = time.perf_counter()
-        loaded = self.networks[group[0].network]
-        batch = torch.from_numpy(np.concatenate(inputs)).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            mask, image = marked(loaded.network, batch, flips=self.flips)
-            chances = torch.sigmoid(mask[:, 0]).numpy()
-            scores = torch.sigmoid(image / loaded.card.temperature + loaded.card.bias).numpy()
-        each = (time.perf_counter() - started) / len(group)
+        started = self.clock()
+        chances, logits = self._looked(group[0].network, np.concatenate(inputs))
+        each = (self.clock() - started) / len(group)
         answers, place = [], 0
         for item, x in zip(group, inputs, strict=True):
             mine = slice(place, place + len(x))
             place = mine.stop
             item.seconds += each
-            answers.append(self._found(item, chances[mine].max(axis=0), float(scores[mine].max())))
+            answers.append(self._found(item, chances[mine].max(axis=0), _probability(float(logits[mine].max()))))
         return answers
+
+    def _looked(self, name: str, inputs: Floats) -> tuple[Floats, Floats]:
+        """What a network says of [B,C,H,W]: probabilities [B,H,W], and calibrated image logits [B], both float32."""
+        loaded = self.networks[name]
+        batch = torch.from_numpy(inputs).to(device_of(loaded.network)).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            mask, image = marked(loaded.network, batch, flips=self.flips)
+            chances = torch.sigmoid(mask[:, 0]).cpu().numpy()
+            return chances, (image / loaded.card.temperature + loaded.card.bias).cpu().numpy()
 
     def _found(self, item: Prepared, chance: npt.NDArray[np.float32], score: float) -> Analysis:
         """The answer that a network gave. An object that its network sees nothing of was chance."""
@@ -148,7 +190,7 @@ class Model(Generic[R]):
         return Analysis(
             model=self.name,
             version=self.version,
-            mask=mask,
+            mask=np.ascontiguousarray(pixels.upright(mask, item.orientation)),
             score=score,
             qes=decisive,
             seconds=item.seconds,
@@ -158,6 +200,7 @@ class Model(Generic[R]):
             confidence=item.confidence,
             homography=item.maps[0] if item.maps else None,
             original_mask=original_mask,
+            notes=item.notes,
         )
 
     def _guarded(self, work: Callable[[], T]) -> T | ItemError:
@@ -200,18 +243,27 @@ def prior_from(environment: Mapping[str, str]) -> PriorFeatures | None:
     return prior_features.load(Path(path)) if path else None
 
 
-def unconstrained_model(folder: Path | None = None, *, max_side: int = MAX_SIDE) -> Model[SingleRequest]:
-    """The single-image model `unconstrained`. `folder` holds other weights than the shipped ones. Raises Broken."""
-    networks = {"web_iml": weights.load(weights.default_path("web_iml", folder))}
-    return Model("unconstrained", networks, lambda request: prepared_single(request, max_side))
+def unconstrained_model(
+    folder: Path | None = None,
+    *,
+    limits: Limits | None = None,
+    environment: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Model[SingleRequest]:
+    """The single-image model `unconstrained`. `folder` holds other weights than the shipped ones. Without `limits` the
+    `environment` says what they are (`single.limits_from`), with no deadline unless it sets one. Raises Broken."""
+    networks = {single.NETWORK: weights.load(weights.default_path(single.NETWORK, folder))}
+    within = limits_from(environment) if limits is None else limits
+
+    def prepare(request: SingleRequest) -> Prepared:
+        return prepared_single(request, within)
+
+    return Model("unconstrained", networks, prepare, deadline_s=within.deadline_s, clock=clock)
 
 
-def prepared_single(request: SingleRequest, max_side: int) -> Prepared:
-    """The single network's input [1,3,H,W]. Raises Rejected."""
-    upload = pixels.open_image(request.upload, max_side=max_side)
-    x = preprocess.padded(preprocess.single_input(upload.rgb, upload.jpeg_steps), GRANULE)[None]
-    working = int(upload.rgb.shape[1]), int(upload.rgb.shape[0])
-    return Prepared(x, working, (upload.width, upload.height), "web_iml")
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's parameters are."""
+    return next(network.parameters()).device
 
 
 def marked(network: nn.Module, batch: Tensor, *, flips: bool) -> tuple[Tensor, Tensor]:
@@ -234,6 +286,11 @@ def joined_version(loaded: Sequence[weights.Loaded], beside: Sequence[str] = ())
         return loaded[0].version
     digest = hashlib.sha256(" ".join([*(each.version for each in loaded), *beside]).encode()).hexdigest()
     return loaded[0].card.version_with(digest)
+
+
+def _probability(logit: float) -> float:
+    """The logistic function, without overflow."""
+    return float(torch.sigmoid(torch.tensor(logit)))
 
 
 def _stacks(prepared: dict[int, Prepared]) -> list[list[int]]:

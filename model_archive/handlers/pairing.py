@@ -20,6 +20,7 @@ from torch import nn
 
 from model_archive import preprocess
 from model_archive.handlers.results import Kind, PairRequest
+from model_archive.handlers.tiling import Tiles
 from model_archive.networks.pair_kind import KINDS
 from model_archive.networks.prior import PriorFeatures, prior_matches
 from model_archive.networks.registry import GRANULE
@@ -60,6 +61,10 @@ class Prepared:
 
     `maps` [3,3] are those that the inputs were made with, in pixels of the full pictures; `original` is (width, height)
     of the full original; `exact` [H,W] bool marks every changed pixel, where that is known for certain.
+
+    Of an upload alone: `orientation` by which its mask is turned upright (`full` is then not), `notes` on its evidence,
+    and where it is looked at in `tiles`, the `picture` that they are cut from and the `look_pixels` to which it would
+    be reduced for want of time.
     """
 
     x: Floats | None
@@ -74,6 +79,11 @@ class Prepared:
     exact: npt.NDArray[np.bool_] | None = None
     original: preprocess.Size = (0, 0)
     seconds: float = 0.0
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+    picture: pixels.Picture | None = None
+    tiles: Tiles | None = None
+    look_pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

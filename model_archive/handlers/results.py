@@ -49,6 +49,8 @@ class Analysis:
     itself; `overlap` is the share of the upload that the original covers; `confidence` that of its corners which the
     alignment explains; `homography` [3,3] takes the original's pixels to the upload's, at full sizes; `original_mask`
     [h,w] uint8 marks in the original, at its full size, the object that was taken (`sdg` only).
+
+    `notes` are known for uploads alone: which evidence was missing or weak, as slugs of `services.core.evidence`.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Analysis:
     confidence: float | None = None
     homography: npt.NDArray[np.float64] | None = None
     original_mask: npt.NDArray[np.uint8] | None = None
+    notes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Everything but the mask, as JSON values."""
@@ -72,9 +75,9 @@ class Analysis:
             facts["kind"] = self.kind
         numbers = {"score": round(self.score, 6), "qes": round(self.qes, 6), "inliers": self.inliers}
         overlap = None if self.overlap is None else round(self.overlap, 6)
-        return (
-            facts | numbers | {"overlap": overlap, "width": width, "height": height, "seconds": round(self.seconds, 4)}
-        )
+        notes = {"notes": list(self.notes)} if self.kind is None else {}
+        size = {"width": width, "height": height}
+        return facts | numbers | {"overlap": overlap} | size | {"seconds": round(self.seconds, 4)} | notes
 
     def png(self) -> bytes:
         """The mask as PNG, with the facts in its text chunk."""

@@ -6,6 +6,7 @@ never an aborted run; the exit status then is 1.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -14,11 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.batch import BAD_FILE, OutOption, ResumeOption, ThreadsOption, each, read_file
-from services.cli.console import DataOption, policy_in, progress, settings_of
+from services.cli.console import DataOption, note, policy_in, progress, settings_of
 from services.cli.library import Library
 from services.cli.looking import Looked, Models, look, look_alone
 from services.cli.results import Results
 from services.cli.sources import FileSource, files
+from services.core.evidence import NOTES
 from services.core.judge.route import Compare, route
 from services.core.policy import Policy
 from services.settings import Settings
@@ -53,6 +55,8 @@ def mask(
             else _with_originals(models, policy, _library(originals, settings, results), settings)
         )
 
+        noted: Counter[str] = Counter()
+
         def one(source: FileSource) -> None:
             started = perf_counter()
             results.claim(str(source.path))
@@ -64,12 +68,23 @@ def mask(
                 "area": round(looked.area, 6),
                 "seconds": round(perf_counter() - started, 4),
                 "model": looked.model,
+                "notes": list(looked.outcome.notes),
                 **extra,
             }
             results.add(line, looked.mask)
+            noted.update(looked.outcome.notes)
 
         todo = [source for source in chosen if str(source.path) not in results.done]
-        each(todo, one, lambda source: {"image": str(source.path)}, results, skipped=len(chosen) - len(todo))
+        try:
+            each(todo, one, lambda source: {"image": str(source.path)}, results, skipped=len(chosen) - len(todo))
+        finally:
+            _say_notes(noted)
+
+
+def _say_notes(noted: Counter[str]) -> None:
+    """What the answers did not rest on, and in how many images; nothing where nothing was missing."""
+    for slug, count in sorted(noted.items()):
+        note(f"{slug} ({count} image{'' if count == 1 else 's'}): {NOTES.get(slug, '')}")
 
 
 def _blind(models: Models, policy: Policy, settings: Settings) -> Judge:

@@ -36,8 +36,13 @@ def verdict_cells(verdict: VerdictReached) -> tuple[str, ...]:
         "" if verdict.score is None else f"{verdict.score:.2f}",
         "" if verdict.mask is None else f"{verdict.mask.area:.1%}",
         verdict.candidate.original_id if verdict.candidate else "",
-        " ".join(reason.text for reason in verdict.reasons),
+        " ".join([*(reason.text for reason in verdict.reasons), *_noted(verdict)]),
     )
+
+
+def _noted(verdict: VerdictReached) -> list[str]:
+    """The verdict's notes in brackets, if it has any."""
+    return [f"({', '.join(verdict.notes)})"] if verdict.notes else []
 
 
 def write_verdicts(verdicts: Sequence[VerdictReached], *, as_json: bool) -> None:

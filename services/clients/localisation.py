@@ -4,7 +4,7 @@ In: the bytes of the PNG. Out: a `Localisation`. Pixels stay compressed here: th
 bounded, and the mask is decoded where it is needed. The same PNG comes from every model server, so the servers' clients
 share this file. The chunk's keyword is `pentimento`; its text is JSON:
 
-    {"model", "version", "kind", "score", "qes", "inliers", "overlap", "width", "height", "seconds"}
+    {"model", "version", "kind", "score", "qes", "inliers", "overlap", "width", "height", "seconds", "notes"}
 
 PNG chunks: https://www.w3.org/TR/png-3/#5Chunk-layout
 """
@@ -29,6 +29,7 @@ TEXT_BYTES = 16_384
 Kind = Literal["spg", "sdg", "unrelated"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[int, Field(gt=0)]
+Note = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Localisation:
 
     `png` is an 8-bit grey picture of the upload's full oriented size, 0..255 = probability 0..1 of manipulation.
     `score` (calibrated) and `qes` are 0..1. `kind`, `inliers` and `overlap` (0..1) are None where no original was
-    compared. `width` and `height` are pixels, `seconds` is the time that the model took.
+    compared. `width` and `height` are pixels, `seconds` is the time that the model took. `notes` say which evidence was
+    missing or weak, slugs of `services.core.evidence`, and of servers that are newer than this client.
     """
 
     png: bytes = field(repr=False)
@@ -50,6 +52,7 @@ class Localisation:
     width: int
     height: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class _Fault(BaseModel):
@@ -77,6 +80,7 @@ class _Text(BaseModel):
     width: Size
     height: Size
     seconds: Annotated[float, Field(ge=0.0)]
+    notes: Annotated[tuple[Note, ...], Field(max_length=32)] = ()
 
 
 def read_localisation(png: bytes, *, model: str) -> Localisation:
@@ -106,6 +110,7 @@ def read_localisation(png: bytes, *, model: str) -> Localisation:
         width=width,
         height=height,
         seconds=said.seconds,
+        notes=said.notes,
     )
 
 

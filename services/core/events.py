@@ -277,6 +277,10 @@ class VerdictReached(Event):
     second_score: Annotated[
         Share | None, Field(description="The other path's score, where policy had both paths look.")
     ] = None
+    notes: Annotated[
+        tuple[str, ...],
+        Field(description="Evidence that the single-image model did not have, e.g. `no_jpeg_history`; no finding."),
+    ] = ()
     reused_from: Annotated[str | None, Field(description="Upload whose verdict this repeats (path `reused`).")] = None
     models: tuple[ModelVersion, ...] = ()
     policy_version: str

@@ -15,8 +15,8 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,8 @@ class Picture:
     """A decoded image.
 
     `rgb` is [H,W,3] uint8 sRGB, upright. `width` and `height` are the full upright size, also where `max_side` made
-    `rgb` smaller. `notes` are slugs that say what was changed on the way, e.g. `exif_rotated`.
+    `rgb` smaller. `notes` are slugs that say what was changed on the way, e.g. `exif_rotated`. `orientation` is EXIF's
+    value by which `rgb` was turned upright, 1 where it was not.
     """
 
     rgb: Pixels
@@ -65,6 +66,24 @@ class Picture:
     format: str
     jpeg_quantisation: tuple[tuple[int, ...], ...] | None
     notes: tuple[str, ...]
+    orientation: int = 1
+
+    def as_stored(self) -> Picture:
+        """The picture as its file holds it, not turned upright: a JPEG's grid starts at its top left corner again.
+
+        No pixel is copied. `upright` takes what is found in it back.
+        """
+        if self.orientation == 1:
+            return self
+        lying = self.orientation in _LYING
+        return replace(
+            self,
+            rgb=stored(self.rgb, self.orientation),
+            width=self.height if lying else self.width,
+            height=self.width if lying else self.height,
+            notes=tuple(note for note in self.notes if note != "exif_rotated"),
+            orientation=1,
+        )
 
     @property
     def jpeg_steps(self) -> tuple[int, ...] | None:
@@ -122,6 +141,36 @@ def sniff(data: bytes) -> str | None:
 def to_grey(rgb: Pixels) -> Pixels:
     """Luma of [H,W,3] uint8 RGB as [H,W] uint8 (ITU-R BT.601, as JPEG has it)."""
     return np.asarray(Image.fromarray(rgb).convert("L"))
+
+
+def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """An array [H,W,...] as a file holds it, turned upright as EXIF's `orientation` 1..8 says. A view, no copy.
+
+    Source: CIPA DC-008 (Exif 2.32), tag Orientation. Raises ValueError for any other value.
+    """
+    match orientation:
+        case 1:
+            return array
+        case 2:
+            return array[:, ::-1]
+        case 3:
+            return array[::-1, ::-1]
+        case 4:
+            return array[::-1]
+        case 5:
+            return array.swapaxes(0, 1)
+        case 6:
+            return array.swapaxes(0, 1)[:, ::-1]
+        case 7:
+            return array.swapaxes(0, 1)[::-1, ::-1]
+        case 8:
+            return array.swapaxes(0, 1)[::-1]
+    raise ValueError(f"an orientation is 1..8, not {orientation}")
+
+
+def stored(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """The inverse of `upright`: an upright array [H,W,...] as the file holds it. A view, no copy."""
+    return upright(array, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, *, level: int = 1) -> bytes:
@@ -237,15 +286,16 @@ def _picture(image: ImageFile.ImageFile, kind: str, data: bytes, max_pixels: int
     if plain.size != small:
         plain = plain.resize(small, Image.Resampling.BILINEAR, reducing_gap=2.0)
     plain = _flattened(_in_srgb(plain, image.info.get("icc_profile"), notes), notes)
+    turned = 1
     if orientation is None:
-        orientation = _exif_orientation(image.info.get("exif", b""))
+        orientation = turned = _exif_orientation(image.info.get("exif", b""))
         if orientation in _UPRIGHT:
             plain = plain.transpose(_UPRIGHT[orientation])
         if orientation in _LYING:
             width, height = height, width
     if orientation in _UPRIGHT:  # Pillow turns TIFFs itself, their size included
         notes.append("exif_rotated")
-    return Picture(np.array(plain), width, height, kind, tables, tuple(notes))
+    return Picture(np.array(plain), width, height, kind, tables, tuple(notes), turned)
 
 
 def _fitted(width: int, height: int, max_side: int | None) -> tuple[int, int]:

@@ -120,7 +120,8 @@ class Judge:
             png = answer.png if full is grey else encode_png(full)
             key = mask_key(png)
             mask = describe(full, threshold=self._policy.mask_threshold, qes=answer.qes, object_key=key)
-            return png, key, Finding(model=answer.model, score=answer.score, mask=mask, kind=answer.kind)
+            finding = Finding(model=answer.model, score=answer.score, mask=mask, kind=answer.kind, notes=answer.notes)
+            return png, key, finding
 
         png, key, finding = await asyncio.to_thread(measure)
         await self._objects.put(key, png, "image/png")

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse
 
 from services.core.errors import REJECTION_CODES
 from services.core.events import Decision, Path, VerdictReached
+from services.core.evidence import NOTES
 
 Kind = Literal["upload", "mask", "original"]
 Size = Literal["thumb", "view"]
@@ -105,6 +106,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "DECISIONS": DECISIONS,
+        "NOTES": NOTES,
         "PATHS": PATHS,
         "REJECTIONS": REJECTION_CODES,
         "list_link": list_link,

@@ -28,13 +28,15 @@ def test_mask_writes_a_png_of_the_same_size_and_a_line_for_each_image(pentimento
     lines = results(tmp_path / "out")
     assert [line["image"] for line in lines] == [str(image) for image in images]
     for image, line in zip(images, lines, strict=True):
-        assert set(line) == {"image", "score", "decision", "area", "seconds", "model"}
+        assert set(line) == {"image", "score", "decision", "area", "seconds", "model", "notes"}
         assert 0 <= line["score"] <= 1
         assert 0 <= line["area"] <= 1
         assert line["decision"] in ("manipulated", "no_evidence", "inconclusive")
         assert line["model"].startswith("unconstrained/")
         picture = open_image(image.read_bytes())
         assert mask_size(tmp_path / "out" / f"{image.stem}.png") == (picture.width, picture.height)
+    assert [line["notes"] for line in lines] == [["no_jpeg_history"], []]
+    assert "no_jpeg_history (1 image): The file is no JPEG" in done.stderr
 
 
 def test_a_bad_file_is_a_line_with_error_and_the_others_are_done(pentimento: Pentimento, tmp_path: Path) -> None:

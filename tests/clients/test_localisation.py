@@ -36,6 +36,12 @@ def test_a_mask_without_an_original_has_no_kind() -> None:
     assert (found.kind, found.inliers, found.overlap) == (None, None, None)
 
 
+def test_notes_are_read_even_those_of_a_newer_server_and_may_be_left_out() -> None:
+    said = SAID | {"notes": ["no_jpeg_history", "taken_under_water"]}
+    assert read_localisation(png_of(GREY, said), model="unconstrained").notes == tuple(said["notes"])
+    assert read_localisation(png_of(GREY, SAID), model="unconstrained").notes == ()
+
+
 @pytest.mark.parametrize(
     ("png", "why"),
     [
@@ -52,6 +58,8 @@ def test_a_mask_without_an_original_has_no_kind() -> None:
         (png_of(GREY, {**SAID, "score": float("nan")}), "score"),
         (png_of(GREY, {**SAID, "kind": "weird"}), "kind"),
         (png_of(GREY, {**SAID, "note": "x" * 20_000}), "oversized"),
+        (png_of(GREY, {**SAID, "notes": ["<b>No slug</b>"]}), "notes"),
+        (png_of(GREY, {**SAID, "notes": ["many"] * 33}), "notes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "png",
 )

@@ -81,6 +81,25 @@ def test_a_picture_comes_upright_whatever_exif_says(kind: str, orientation: int)
         assert ("exif_rotated" in picture.notes) == (orientation != 1)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_had_as_stored_with_its_quantisation_steps(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain, turned = (pixels.open_image(file("JPEG", quality=80, **extra)) for extra in ({}, {"exif": exif}))
+    assert (turned.jpeg_steps is None) == (orientation != 1), "the grid of a turned picture starts elsewhere"
+    stored = turned.as_stored()
+    assert np.array_equal(stored.rgb, plain.rgb)
+    assert stored.jpeg_steps == plain.jpeg_steps
+    assert (stored.width, stored.height, stored.notes) == (plain.width, plain.height, ())
+    assert np.array_equal(pixels.upright(stored.rgb, turned.orientation), turned.rgb)
+    assert np.array_equal(pixels.stored(turned.rgb, turned.orientation), plain.rgb)
+
+
+def test_an_orientation_that_does_not_exist_is_no_orientation() -> None:
+    with pytest.raises(ValueError, match=r"1\.\.8"):
+        pixels.upright(scene(), 9)
+
+
 @pytest.mark.parametrize(
     ("kind", "mode", "note"),
     [

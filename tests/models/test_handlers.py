@@ -14,7 +14,7 @@ from PIL import Image
 
 from model_archive.check import GOLDEN
 from model_archive.handlers import serving
-from model_archive.handlers.analysis import Model, Prepared, prepared_single
+from model_archive.handlers.analysis import Model, Prepared
 from model_archive.handlers.constrained import Constrained
 from model_archive.handlers.probe import LocalContext
 from model_archive.handlers.results import (
@@ -26,6 +26,7 @@ from model_archive.handlers.results import (
     pair_request,
     single_request,
 )
+from model_archive.handlers.single import Limits, prepared_single
 from model_archive.handlers.unconstrained import Unconstrained
 from services.core import pixels
 from services.core.errors import Rejected
@@ -211,7 +212,9 @@ def test_a_page_that_shows_the_original_in_a_corner_is_the_same_picture(constrai
     assert (answer.mask >= 128).mean() < 0.005
 
 
-def test_a_large_upload_is_analysed_smaller_and_its_mask_has_the_full_size(unconstrained: Model[SingleRequest]) -> None:
+def test_a_large_upload_is_analysed_in_tiles_and_its_mask_has_the_full_size(
+    unconstrained: Model[SingleRequest],
+) -> None:
     large = encoded(textured(np.random.default_rng(1), 1500), quality=80)
     assert analysed(unconstrained.analyse([SingleRequest(large)])[0]).mask.shape == (1500, 1500)
 
@@ -250,7 +253,7 @@ def test_an_unexpected_error_of_one_item_is_broken_and_spares_the_others(unconst
     def failing(request: SingleRequest) -> Prepared:
         if request.upload == ORIGINAL:
             raise ZeroDivisionError("a bug")
-        return prepared_single(request, 256)
+        return prepared_single(request, Limits())
 
     model = replace(unconstrained, prepare=failing, on_error=told.append)
     first, second = model.analyse([SingleRequest(ORIGINAL), SingleRequest(UPLOAD)])
@@ -263,7 +266,7 @@ def test_an_unexpected_error_of_one_item_is_broken_and_spares_the_others(unconst
 
 def test_an_input_that_breaks_the_network_spares_the_others_of_its_stack(unconstrained: Model[SingleRequest]) -> None:
     def with_a_channel_too_few(request: SingleRequest) -> Prepared:
-        prepared = prepared_single(request, 256)
+        prepared = prepared_single(request, Limits())
         assert prepared.x is not None
         if request.upload == ORIGINAL:
             prepared.x = np.zeros((1, 2, *prepared.x.shape[2:]), np.float32)

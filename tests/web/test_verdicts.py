@@ -99,6 +99,17 @@ async def test_a_page_tells_everything_a_moderator_needs(client: httpx.AsyncClie
         assert wanted in page, wanted
 
 
+async def test_a_page_says_which_evidence_was_missing_known_to_it_or_not(
+    client: httpx.AsyncClient, gallery: Gallery
+) -> None:
+    verdict = await gallery.no_evidence("noted", 7)
+    notes = ("no_jpeg_history", "of_a_newer_release")
+    await gallery.show(verdict.model_copy(update={"revision": 1, "notes": notes}))
+    page = (await client.get(f"/verdicts/{gallery.tenant}/noted")).text
+    assert "The file is no JPEG" in page
+    assert "<code>of_a_newer_release</code>" in page
+
+
 @pytest.mark.parametrize("upload_id", ["a/b/c", "/leading", "ünï cödé", "50%2F", "a?b#c", "<b>&\"'", "x" * 200])
 async def test_any_upload_id_can_be_linked_to(client: httpx.AsyncClient, gallery: Gallery, upload_id: str) -> None:
     await gallery.manipulated(upload_id, 7)

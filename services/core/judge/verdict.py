@@ -28,17 +28,19 @@ from services.core.policy import PathPolicy, Policy
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one path found: calibrated `score` 0..1, the mask, and which kind of pair it saw (constrained only)."""
+    """What one path found: calibrated `score` 0..1, the mask, which kind of pair it saw (constrained only), and `notes`
+    on evidence that was missing or weak (unconstrained only)."""
 
     model: ModelVersion
     score: float
     mask: Mask
     kind: Literal["spg", "sdg", "unrelated"] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A decision with what stands behind it."""
+    """A decision with what stands behind it. `notes` are those of the unconstrained path, where it decided."""
 
     decision: Decision
     path: Path
@@ -47,6 +49,7 @@ class Outcome:
     mask: Mask | None = None
     candidate: Candidate | None = None
     second_score: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 PATH_OF_KIND = {"spg": Path.CONSTRAINED_SPG, "sdg": Path.CONSTRAINED_SDG}
@@ -114,7 +117,14 @@ def _against_untrusted(
         text = f"It shows the same as the earlier upload {candidate.original_id}, for which nobody vouches."
         same = Reason(code="same_as_earlier_upload", text=text)
         return Outcome(
-            alone.decision, alone.path, alone.score, (*alone.reasons, same), alone.mask, candidate, finding.score
+            alone.decision,
+            alone.path,
+            alone.score,
+            (*alone.reasons, same),
+            alone.mask,
+            candidate,
+            finding.score,
+            alone.notes,
         )
     decision = Decision.INCONCLUSIVE
     if level is Decision.MANIPULATED and alone.decision is Decision.MANIPULATED:
@@ -147,7 +157,7 @@ def _alone(finding: Finding, policy: Policy, *, compared: bool) -> Outcome:
     else:
         reasons.append(Reason(code="no_original", text="No original was known to compare it with."))
     mask = finding.mask if level is not Decision.NO_EVIDENCE else None
-    return Outcome(level, Path.UNCONSTRAINED, finding.score, tuple(reasons), mask)
+    return Outcome(level, Path.UNCONSTRAINED, finding.score, tuple(reasons), mask, notes=finding.notes)
 
 
 def _shown(level: Decision, finding: Finding, candidate: Candidate) -> Reason:
@@ -196,6 +206,7 @@ def judged(
         mask=outcome.mask,
         candidate=outcome.candidate,
         second_score=outcome.second_score,
+        notes=outcome.notes,
         models=models,
         policy_version=policy.version,
         index_version=intake.index_version,

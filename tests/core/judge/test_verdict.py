@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,22 @@ def test_sameness_with_an_earlier_upload_clears_nobody() -> None:
     outcome = decide(UNTRUSTED, finding(0.0, kind="spg", area=0.0), finding(0.95), POLICY)
     assert (outcome.decision, outcome.path) == (Decision.MANIPULATED, Path.UNCONSTRAINED)
     assert "same_as_earlier_upload" in codes(outcome)
+
+
+def test_notes_belong_to_the_verdicts_that_the_unconstrained_path_decides() -> None:
+    alone = replace(finding(0.1), notes=("no_jpeg_history",))
+    unrelated = finding(0.0, kind="unrelated", area=0.0)
+    same = finding(0.0, kind="spg", area=0.0)
+    for outcome in (
+        decide(Alone(), None, alone, POLICY),
+        decide(TRUSTED, unrelated, alone, POLICY),
+        decide(UNTRUSTED, same, alone, POLICY),
+    ):
+        assert outcome.path is Path.UNCONSTRAINED
+        event = judged(intake(), outcome, (), POLICY, now=NOW, timings_ms={})
+        assert event.notes == ("no_jpeg_history",)
+    compared = decide(UNTRUSTED, finding(0.9, kind="spg"), alone, POLICY)
+    assert compared.notes == ()
 
 
 def test_the_very_original_needs_no_finding() -> None:
