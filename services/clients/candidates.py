@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from services.clients.database import Database, storable
 from services.core.events import Fingerprint, StoredImage
 from services.core.intake.fingerprint import orientations
+from services.core.intake.stoplist import StopRules
 
 EMBEDDER = "pdq-1"
 LEAST_QUALITY: Final = 50  # PDQ's authors: below this a hash is not to be trusted. Stands in schema.sql too.
@@ -68,6 +69,19 @@ class Place:
         return cls(picture.registered_at, picture.image.sha256)
 
 
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """What is found although it is on the stop list: pictures of good hashes within `copy_distance` of the upload, and
+    the upload's very bytes where their SHA-256 is given.
+    """
+
+    sha256: str | None = None
+    copy_distance: int = StopRules().copy_distance
+
+
+NO_EXEMPTION: Final = Exempt()
+
+
 class Candidates:
     """Registered pictures, searched by fingerprint. Every method raises `Unavailable` or `Broken` only."""
 
@@ -80,6 +94,11 @@ class Candidates:
         """
         async with self._database.connection() as connection:
             await connection.execute(_REGISTER, _parameters(picture))
+
+    async def withdraw(self, picture: Picture) -> None:
+        """Take an upload out again that turned out not to be acceptable. Another upload of its content stays."""
+        async with self._database.connection() as connection:
+            await connection.execute(_WITHDRAW, _parameters(picture))
 
     async def known(self, sha256: str) -> tuple[StoredImage, Fingerprint] | None:
         """What is known of these bytes, whichever tenant sent them first; None if nothing."""
@@ -97,8 +116,7 @@ class Candidates:
         at_most_seq: int | None = None,
         trusted: bool | None = None,
         ways: int = 1,
-        sha256: str | None = None,
-        stopped_distance: int = 31,
+        exempt: Exempt = NO_EXEMPTION,
     ) -> list[Neighbour]:
         """At most `limit` pictures of the tenant within `max_distance`, nearest first, each content once.
 
@@ -106,8 +124,7 @@ class Candidates:
         docs/decisions/0015-mirrored-and-turned-uploads.md. Places are dealt in turn to trusted pictures and earlier
         uploads, so that neither kind crowds out the other; `trusted` asks for one kind only. A content registered as
         both counts as trusted. Hashes of a quality below 50, on either side, match at distance 0 alone, as they are.
-        Pictures on the stop list are passed over, but for those within `stopped_distance`, if their hash is good, and
-        those whose very bytes the upload has (`sha256`).
+        Pictures on the stop list are passed over, but for those that are `exempt`.
         `at_most_seq` repeats a search on the index as it was then (the number in `index_version`).
         """
         query = {
@@ -118,8 +135,8 @@ class Candidates:
             "limit": limit,
             "at_most_seq": NEWEST if at_most_seq is None else at_most_seq,
             "kinds": [True, False] if trusted is None else [trusted],
-            "sha256": sha256,
-            "stopped_distance": stopped_distance,
+            "sha256": exempt.sha256,
+            "stopped_distance": exempt.copy_distance,
         }
         statement = _NEAREST if fingerprint.pdq_quality >= LEAST_QUALITY else _SAME
         async with self._database.connection() as connection:
@@ -221,6 +238,11 @@ values (%(tenant)s, %(sha256)s, %(trusted)s, %(original_id)s, %(source)s, %(regi
 on conflict (tenant, sha256, trusted) do update
     set original_id = excluded.original_id, source = excluded.source, registered_at = excluded.registered_at
     where (excluded.registered_at, excluded.original_id) < (candidate.registered_at, candidate.original_id)
+"""
+
+_WITHDRAW = """
+delete from candidate
+where tenant = %(tenant)s and sha256 = %(sha256)s and not trusted and original_id = %(original_id)s
 """
 
 _KNOWN = "select * from content where sha256 = %(sha256)s"

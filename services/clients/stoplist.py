@@ -14,6 +14,7 @@ from typing import Any
 from services.clients.candidates import LEAST_QUALITY, Picture, bits
 from services.clients.database import Connection, Database, storable
 from services.core.events import Fingerprint
+from services.core.intake.fingerprint import orientations
 from services.core.intake.stoplist import Reason, StopRules, why_stopped
 
 SKIPPED_AT_MOST = 50  # skipped pictures that are counted for a note
@@ -127,16 +128,14 @@ class StopList:
 
 def ways_of(fingerprint: Fingerprint, ways: int) -> list[str]:
     """The hashes of the first `ways` orientations as text of 256 bits each."""
-    from services.core.intake.fingerprint import orientations
-
     return [bits(pdq) for pdq in orientations(fingerprint.pdq)[:ways]]
 
 
 _OWN = "tenant = %(tenant)s and sha256 = %(sha256)s and trusted = %(trusted)s"
-_STOPPED = f"""
+_STOPPED = """
 select stop_entry.reason from candidate left join stop_entry on stop_entry.id = candidate.stopped_by
 where candidate.tenant = %(tenant)s and candidate.sha256 = %(sha256)s and candidate.trusted = %(trusted)s
-"""  # noqa: S608
+"""
 _FLAT = """
 insert into stop_entry (tenant, reason, seen) values (%(tenant)s, 'flat', 1)
 on conflict (tenant) where reason = 'flat' do update set seen = stop_entry.seen
@@ -149,22 +148,20 @@ where tenant = %(tenant)s and pdq is not null and (trusted is null or trusted = 
     and (pdq <~> %(pdq)s::bit(256)) <= radius
 order by lifted desc, id limit 1
 """
-# The condition on the distance stands outside, see `_NEAREST_OF_KIND` in candidates.py. The two kinds have a graph each.
+# The condition on the distance stands outside, as in candidates.py. The two kinds have a graph each.
 _NEAREST_OF_KIND = """
 select sha256, (pdq <~> %(pdq)s::bit(256)) as distance from candidate
-where tenant = %(tenant)s and {kind} and {asked} and pdq_quality >= 50 and {which} sha256 <> %(sha256)s
+where tenant = %(tenant)s and {kind} and {asked} and pdq_quality >= 50 and sha256 <> %(sha256)s
 order by pdq <~> %(pdq)s::bit(256) limit %(limit)s
 """
 
 
-def _near(which: str) -> str:
-    kinds = (("trusted", "%(trusted)s"), ("not trusted", "not %(trusted)s"))
-    return " union all ".join(f"({_NEAREST_OF_KIND.format(kind=k, asked=a, which=which)})" for k, a in kinds)
-
-
 _NEIGHBOURS = f"""
-select count(distinct sha256) as neighbours from ({_near("")}) as near where distance <= %(crowd_distance)s
-"""  # noqa: S608
+select count(distinct sha256) as neighbours from (
+    ({_NEAREST_OF_KIND.format(kind="trusted", asked="%(trusted)s")}) union all
+    ({_NEAREST_OF_KIND.format(kind="not trusted", asked="not %(trusted)s")})
+) as near where distance <= %(crowd_distance)s
+"""
 _ADD = """
 insert into stop_entry (tenant, reason, trusted, pdq, radius, seen, note)
 values (%(tenant)s, %(reason)s, %(trusted)s, %(pdq)s::bit(256), %(radius)s, %(seen)s, %(note)s)
