@@ -171,7 +171,7 @@ where upload.tenant = %(tenant)s and not exists (
         and ledger.candidate_sha256 = %(sha256)s
 )
 """
-_MATCHING = f"select count(*) as uploads from (select 1 {_MATCHED} limit %(at_most)s + 1) as some"
+_MATCHING = f"select count(*) as uploads from (select 1 {_MATCHED} limit %(at_most)s + 1) as matched"
 _QUEUE = f"""
 insert into late (tenant, upload_id, original_sha256, original_id)
 select upload.tenant, upload.upload_id, %(sha256)s, %(original_id)s {_MATCHED}
