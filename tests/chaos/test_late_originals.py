@@ -86,7 +86,7 @@ async def test_uploads_of_the_same_bytes_are_each_revised(world: World) -> None:
     await until_settled(world, tenant, uploads)
     newest = [(await world.revisions(upload))[-1] for upload in uploads]
     assert [verdict.revision for verdict in newest] == [1, 1, 1]
-    assert sorted(verdict.path for verdict in newest[:2]) == [Path.CONSTRAINED_SPG, Path.REUSED]
+    assert {verdict.path for verdict in newest[:2]} <= {Path.CONSTRAINED_SPG, Path.REUSED}
     assert newest[2].path is Path.IDENTICAL  # the very file that somebody now vouches for
     later = (await world.upload([data], tenant=tenant))[0]
     (verdict,) = await world.verdicts([later])
