@@ -1,9 +1,8 @@
 """`python -m bench.freshness`: how long a registered original takes until lookup finds it, on a running stream.
 
-In: the samples' photographs, of which no two alike mosaics are made. Out: p50, p95 and p99 on stdout, as a line of
-Markdown. Originals arrive at a steady rate, whether or not earlier ones are findable yet; each is timed from just before
-its event is sent until a search by its fingerprint finds it, as an upload's would. Without `--data` it starts a stack of
-its own.
+In: the samples' photographs, of which mosaics are made, no two alike. Out: p50, p95 and p99, as a line of Markdown on
+stdout. Originals arrive at a steady rate, whether or not earlier ones are findable yet; each is timed from just before
+its event is sent until a search by its fingerprint finds it, as an upload's would. Without `--data` a stack is started.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from services.core.envelope import Message, encode
 from services.core.errors import Unavailable
 from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalRegistered, ReviewDecided, VerdictReached
 from services.health import HealthServer
-from services.opening import kafka_connection, open_models, open_objects, read_policy
+from services.opening import kafka_connection, open_models, open_objects, read_policy, stop_rules
 from services.settings import Settings, load_settings
 from services.stream import exits
 from services.stream.app import StreamApp
@@ -46,7 +46,7 @@ from services.stream.late import Late, Tables
 from services.stream.learn import Learn
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
-from services.stream.registry import Registry, stop_rules
+from services.stream.registry import Registry
 from services.stream.stage import Progress, Stage, Surroundings
 from services.stream.watchdog import Lag, Watchdog
 from services.telemetry import Telemetry, configure
@@ -161,7 +161,7 @@ class Worker:
             allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
         )
         self._stack.push_async_callback(fetcher.close)
-        stops, queue = StopList(self._database, stop_rules(self._settings)), LateQueue(self._database)
+        stops, queue = StopList(self._database, stop_rules(self._settings.stop_list)), LateQueue(self._database)
         lookup = Lookup(
             objects=objects,
             candidates=candidates,

@@ -14,8 +14,8 @@ import typer
 from services.cli.connections import opened_database
 from services.cli.console import DataOption, JsonOption, TenantOption, fail, note, settings_of, write_lines, write_table
 from services.clients.stoplist import StopEntry, StopList
+from services.opening import stop_rules
 from services.settings import Settings
-from services.stream.registry import stop_rules
 
 COLUMNS = ("entry", "reason", "for", "pictures", "distance", "since", "note")
 
@@ -97,17 +97,19 @@ def remove(
 
 async def _entries(settings: Settings, tenant: str, lifted: bool) -> list[StopEntry]:
     async with opened_database(settings) as database:
-        return await StopList(database, stop_rules(settings)).entries(tenant, lifted=lifted)
+        return await StopList(database, stop_rules(settings.stop_list)).entries(tenant, lifted=lifted)
 
 
 async def _added(settings: Settings, tenant: str, original_id: str, radius: int, text: str) -> StopEntry | None:
     async with opened_database(settings) as database:
-        return await StopList(database, stop_rules(settings)).add(tenant, original_id, radius=radius, note=text)
+        return await StopList(database, stop_rules(settings.stop_list)).add(
+            tenant, original_id, radius=radius, note=text
+        )
 
 
 async def _removed(settings: Settings, tenant: str, entry_id: int) -> int | None:
     async with opened_database(settings) as database:
-        return await StopList(database, stop_rules(settings)).lift(tenant, entry_id)
+        return await StopList(database, stop_rules(settings.stop_list)).lift(tenant, entry_id)
 
 
 def _kind(entry: StopEntry) -> str:

@@ -12,7 +12,8 @@ import structlog
 from services.clients.candidates import Candidates, Picture
 from services.clients.late import LateQueue, Uploads
 from services.clients.stoplist import StopList
-from services.core.intake.stoplist import Reason, StopRules
+from services.core.intake.stoplist import Reason
+from services.opening import stop_rules
 from services.settings import Settings
 from services.stream.late import queue_uploads
 from services.telemetry import Telemetry
@@ -38,7 +39,7 @@ class Registry:
         self._stops = stops
         self._queue = queue
         self._settings = settings
-        self._rules = stop_rules(settings)
+        self._rules = stop_rules(settings.stop_list)
         self._telemetry = telemetry
 
     async def upload(self, picture: Picture) -> None:
@@ -68,8 +69,3 @@ class Registry:
             self._telemetry.metrics.stopped.labels(was).inc()
             log.info("stop_listed", original_id=picture.original_id, tenant=picture.tenant, reason=was)
         return was
-
-
-def stop_rules(settings: Settings) -> StopRules:
-    """The rules of the settings."""
-    return StopRules(**settings.stop_list.model_dump())

@@ -23,11 +23,12 @@ from services.clients.objects import Objects
 from services.clients.stoplist import StopList
 from services.core.intake.examine import Limits, examine
 from services.local.postgres import Postgres
+from services.opening import stop_rules
 from services.settings import Settings, TelemetrySettings
 from services.stream.guard import Known
 from services.stream.lookup import STOP_LISTED, Lookup
 from services.stream.pool import DecodePool
-from services.stream.registry import Registry, stop_rules
+from services.stream.registry import Registry
 from services.telemetry import open_telemetry
 from tests.chaos.world import picture
 from tests.clients.conftest import dsn_of
@@ -109,7 +110,7 @@ async def library(
     database = await Database.open(dsn_of(postgres, f"stop_{uuid4().hex}"), pool_size=2, timeout_s=20)
     await database.migrate()
     objects = Objects(tmp_path_factory.mktemp("spam").as_uri())
-    candidates, stops = Candidates(database), StopList(database, stop_rules(SETTINGS))
+    candidates, stops = Candidates(database), StopList(database, stop_rules(SETTINGS.stop_list))
     telemetry = open_telemetry(TelemetrySettings(), "test")
     registry = Registry(
         candidates=candidates, uploads=Uploads(database), stops=stops, queue=LateQueue(database), settings=SETTINGS,
@@ -134,7 +135,7 @@ async def library(
 
 
 async def test_the_spam_is_on_the_list_and_the_true_originals_are_not(library: Library) -> None:
-    entries = await StopList(library.database, stop_rules(SETTINGS)).entries("acme")
+    entries = await StopList(library.database, stop_rules(SETTINGS.stop_list)).entries("acme")
     stopped = {(entry.reason, entry.trusted): entry.pictures for entry in entries}
     assert stopped[("flat", None)] == SPAM
     async with library.database.connection() as connection:
