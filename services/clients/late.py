@@ -75,7 +75,7 @@ class LateQueue:
         `ways` orientations, the nearest first and at most so many; None: only those of the very same bytes.
 
         An upload is queued once for an original's content, whatever became of it, and not at all where a verdict of it
-        was reached with that content.
+        was reached with that content as a trusted original.
         """
         near = {"tenant": original.tenant, "sha256": original.image.sha256}
         async with self._database.connection() as connection, connection.transaction():
@@ -164,11 +164,13 @@ _SAME_HASH = """
 select sha256 from candidate
 where tenant = %(tenant)s and not trusted and pdq = %(pdq)s::bit(256) order by seq limit %(depth)s
 """
+# Against the same picture as an earlier upload, for which nobody vouched, is not yet against the original. An event is
+# compact JSON with one candidate, and quotes inside of its texts are escaped.
 _MATCHED = """
 from upload join unnest(%(contents)s::text[]) with ordinality as near (sha256, place) using (sha256)
 where upload.tenant = %(tenant)s and not exists (
     select 1 from ledger where ledger.tenant = upload.tenant and ledger.upload_id = upload.upload_id
-        and ledger.candidate_sha256 = %(sha256)s
+        and ledger.candidate_sha256 = %(sha256)s and position('"trusted":true' in ledger.event) > 0
 )
 """
 _MATCHING = f"select count(*) as uploads from (select 1 {_MATCHED} limit %(at_most)s + 1) as matched"

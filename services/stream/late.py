@@ -128,7 +128,9 @@ class Late:
         try:
             await self._again(job)
         except Rejected as why:  # its bytes have gone from the store, or cannot be opened any more
-            await self._skip(job, why.code)
+            # It was opened before: a decoder that dies now may only have been too slow on a busy machine.
+            again = why.code == "decoder_crashed" and job.attempts < TRIES
+            await (self._later(job) if again else self._skip(job, why.code))
         except Unavailable as error:
             log.warning("unavailable", dependency=error.dependency, upload_id=job.upload_id, why=str(error))
             self._telemetry.retried(error.dependency)

@@ -80,7 +80,7 @@ class Lookup:
         )
         own = known.image.sha256
         others = [n for n in neighbours if n.picture.trusted or n.picture.image.sha256 != own]
-        others = others[: self._settings.max_candidates]
+        others = _cut(others, self._settings.max_candidates)
         if not others:
             return ()
         geometries = await self._verified(known, others)
@@ -124,6 +124,15 @@ class Lookup:
         except Rejected as why:
             log.warning("original_missing", original_id=picture.original_id, why=str(why))
             return None
+
+
+def _cut(neighbours: list[Neighbour], at_most: int) -> list[Neighbour]:
+    """So many of them, nearest first. The farthest earlier uploads go first: copies must not displace the original."""
+    left = list(neighbours)
+    while len(left) > at_most:
+        farthest = max((place for place, each in enumerate(left) if not each.picture.trusted), default=len(left) - 1)
+        del left[farthest]
+    return left
 
 
 def _candidate(neighbour: Neighbour, geometry: Geometry) -> Candidate:

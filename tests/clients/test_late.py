@@ -73,8 +73,14 @@ async def test_an_upload_that_was_judged_with_that_very_original_is_not_queued(
         await uploaded(database, upload, upload)
         path = Path.CONSTRAINED_SPG if against else Path.UNCONSTRAINED
         await Ledger(database).claim(verdict(upload, word=upload, against=against, path=path))
-    assert (await add(queue, picture("o", trusted=True))).uploads == 1
-    assert [job.upload_id for job in await everything(queue)] == ["u-without"]
+    untrusted = verdict("u-untrusted", word="u-untrusted", against="o", text='it is not "trusted":true')
+    known = untrusted.candidate
+    assert known is not None
+    await uploaded(database, "u-untrusted", "u-untrusted")
+    candidate = known.model_copy(update={"trusted": False})
+    await Ledger(database).claim(untrusted.model_copy(update={"candidate": candidate}))
+    assert (await add(queue, picture("o", trusted=True))).uploads == 2
+    assert {job.upload_id for job in await everything(queue)} == {"u-without", "u-untrusted"}
 
 
 async def test_a_popular_original_has_the_nearest_uploads_judged_again_and_says_that_it_was_cut(

@@ -128,7 +128,7 @@ async def library(
         await library.register(f"meme-{number}", encoded(meme(number)))
     await library.register("logo", encoded(logo(0)))
     for number in range(SPAM):
-        await library.register(f"letter-{number}", encoded(logo(number), 60 + number % 35), trusted=False)
+        await library.register(f"letter-{number}", encoded(logo(number), 50 + number % 43), trusted=False)
     yield library
     telemetry.close()
     await database.close()
