@@ -14,6 +14,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+STALE = "INDEX-STALE"
+"""How a part begins that works but is behind, see `stream/freshness.py`."""
+
 READY_TIMEOUT_S = 10.0
 """A part that does not say within this that it is ready, is not."""
 
@@ -22,7 +25,7 @@ class HealthServer:
     """The endpoint. `port` 0 takes a free one.
 
     `alive` returns None, or why the process should be restarted. `ready` returns the parts that work depends on, each
-    with None or with what is wrong; no parts means ready.
+    with None or with what is wrong; no parts means ready. `/readyz?stale=ok` is ready although a part is INDEX-STALE.
     """
 
     def __init__(
@@ -75,13 +78,15 @@ class HealthServer:
         body = {"alive": trouble is None, "reason": trouble}
         return web.json_response(body, status=200 if trouble is None else 503)
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _readyz(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(self._ready_timeout_s):
                 parts = await self._ready()
         except TimeoutError:
             parts = {"readiness": f"no answer within {self._ready_timeout_s:g} s"}
-        ready = all(trouble is None for trouble in parts.values())
+        # Whoever starts a worker must let it catch up: `?stale=ok` asks for everything else.
+        forgiven = STALE if request.query.get("stale") == "ok" else None
+        ready = all(trouble is None or (forgiven and trouble.startswith(forgiven)) for trouble in parts.values())
         shown = {name: trouble or "ok" for name, trouble in parts.items()}
         return web.json_response({"ready": ready, "parts": shown}, status=200 if ready else 503)
 

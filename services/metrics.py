@@ -59,3 +59,25 @@ class Metrics:
         self.upload_to_verdict = Histogram(
             "pentimento_upload_to_verdict_seconds", "Upload to verdict.", buckets=WAIT_SECONDS, registry=registry
         )
+        # From an original's `ce_time` until lookup finds it and the earlier uploads that match it are queued.
+        self.original_to_findable = Histogram(
+            "pentimento_original_to_findable_seconds", "Registered to findable.", buckets=WAIT_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        # How long the oldest original that is not registered yet waits, by the broker's messages; 0 where none does.
+        self.index_stale = Gauge(
+            "pentimento_index_stale_seconds", "Age of the oldest unregistered original.", registry=registry
+        )
+        # Uploads in the queue of those that are judged again, and the age of the oldest: what the database says, the
+        # same in every process that says it.
+        self.late_queued = Gauge("pentimento_late_queued_uploads", "Uploads to be judged again.", registry=registry)
+        self.late_oldest = Gauge("pentimento_late_oldest_seconds", "Age of the oldest of them.", registry=registry)
+        # What became of them. `outcome`: sent (to judge), revised, or why the verdict stayed (core/judge/late.py).
+        self.late = Counter("pentimento_late_uploads_total", "Late originals' uploads.", ["outcome"], registry=registry)
+        # Originals that matched more earlier uploads than `late.max_uploads`.
+        self.late_cut = Counter("pentimento_late_cut_total", "Originals with too many uploads.", registry=registry)
+        # Uploads whose lookup passed over something on the stop list; registrations of pictures that are on it.
+        self.stop_skipped = Counter("pentimento_stop_skipped_total", "Lookups that passed over.", registry=registry)
+        self.stopped = Counter(
+            "pentimento_stopped_total", "Stopped pictures registered.", ["reason"], registry=registry
+        )

@@ -6,8 +6,9 @@ from services.clients.events import KafkaConnection
 from services.clients.models import Limits, Models, TorchServeModels, Watch
 from services.clients.objects import Objects
 from services.clients.oip import OipModels
+from services.core.intake.stoplist import StopRules
 from services.core.policy import DEFAULT_POLICY, Policy
-from services.settings import KafkaSettings, ModelSettings, ObjectSettings, PolicySettings
+from services.settings import KafkaSettings, ModelSettings, ObjectSettings, PolicySettings, StopListSettings
 
 
 def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
@@ -53,3 +54,8 @@ def open_models(settings: ModelSettings, watch: Watch) -> Models:
 def read_policy(settings: PolicySettings) -> Policy:
     """The policy that is in force. Raises OSError or pydantic's ValidationError where the file is no policy."""
     return Policy.model_validate_json(settings.file.read_bytes()) if settings.file else DEFAULT_POLICY
+
+
+def stop_rules(settings: StopListSettings) -> StopRules:
+    """When a picture goes onto the stop list."""
+    return StopRules(**settings.model_dump())

@@ -103,6 +103,51 @@ class IntakeSettings(Section):
     max_candidates: Annotated[int, Field(ge=1, le=50, description="Candidates verified per upload.")] = 5
     min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 12
     register_uploads: Annotated[bool, Field(description="Accepted uploads become candidates for later ones.")] = True
+    index_stale_s: Annotated[
+        float,
+        Field(gt=0, description="`intake` is not ready (INDEX-STALE) while an original waits longer to be registered."),
+    ] = 60
+
+
+class LateSettings(Section):
+    uploads_per_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1000,
+            description="Earlier uploads a second, all tenants and workers together, that are judged again because of "
+            "an original that came after them. 0 holds them back in their queue.",
+        ),
+    ] = 2
+    max_uploads: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Earlier uploads that one original has judged again at most.")
+    ] = 1000
+    lease_s: Annotated[
+        float, Field(gt=0, description="After so long an upload that a dead worker had in work is taken up again.")
+    ] = 120
+
+
+class StopListSettings(Section):
+    flat_quality: Annotated[
+        int,
+        Field(
+            ge=0, le=100, description="PDQ quality below which a picture is flat: no candidate but for its very bytes."
+        ),
+    ] = 10
+    crowd: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Originals, or earlier uploads, near a picture beyond which its neighbourhood is crowded and "
+            "stopped. 0 never is.",
+        ),
+    ] = 50
+    crowd_distance: Annotated[
+        int, Field(ge=0, le=256, description="PDQ Hamming distance up to which pictures count as that neighbourhood.")
+    ] = 72
+    copy_distance: Annotated[
+        int, Field(ge=0, le=256, description="PDQ Hamming distance up to which a crowded picture still is a candidate.")
+    ] = 31
 
 
 class StageSettings(Section):
@@ -158,6 +203,8 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     models: ModelSettings = ModelSettings()
     intake: IntakeSettings = IntakeSettings()
+    late: LateSettings = LateSettings()
+    stop_list: StopListSettings = StopListSettings()
     stage: StageSettings = StageSettings()
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()

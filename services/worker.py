@@ -10,8 +10,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -24,22 +24,29 @@ from services.clients.cases import HardCases, Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
 from services.clients.fetch import Fetcher
+from services.clients.late import LateQueue, Uploads
 from services.clients.ledger import Ledger
 from services.clients.models import Watch
+from services.clients.objects import Objects
+from services.clients.stoplist import StopList
 from services.core import topology
+from services.core.envelope import Message, encode
 from services.core.errors import Unavailable
 from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalRegistered, ReviewDecided, VerdictReached
 from services.health import HealthServer
-from services.opening import kafka_connection, open_models, open_objects, read_policy
+from services.opening import kafka_connection, open_models, open_objects, read_policy, stop_rules
 from services.settings import Settings, load_settings
 from services.stream import exits
 from services.stream.app import StreamApp
+from services.stream.freshness import Freshness
 from services.stream.guard import Guard
 from services.stream.intake import Intake
 from services.stream.judge import Judge
+from services.stream.late import Late, Tables
 from services.stream.learn import Learn
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
+from services.stream.registry import Registry
 from services.stream.stage import Progress, Stage, Surroundings
 from services.stream.watchdog import Lag, Watchdog
 from services.telemetry import Telemetry, configure
@@ -60,6 +67,8 @@ class Worker:
         self._telemetry = telemetry
         self._progress = Progress(monotonic)
         self._stack = AsyncExitStack()
+        self._beside: list[Late | Freshness] = []
+        self._freshness: Freshness | None = None
         self._database: Database
         self._sender: EventSender
 
@@ -73,22 +82,24 @@ class Worker:
             watchdog = self._watchdog()
             port = await self._health(app, watchdog)
             await app.start()
-            watching = asyncio.create_task(watchdog.run())
+            beside = [asyncio.create_task(each) for each in (watchdog.run(), *(part.run() for part in self._beside))]
             log.info("started", group=self._group.name, port=port)
-            status = await self._until_stopped(app, stop)
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            status = await self._until_stopped(app, stop, beside)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await app.stop()
             log.info("stopped", group=self._group.name, status=status)
             return status
 
-    async def _until_stopped(self, app: StreamApp, stop: asyncio.Event) -> int:
+    async def _until_stopped(self, app: StreamApp, stop: asyncio.Event, beside: Sequence[asyncio.Task[None]]) -> int:
         stopping = asyncio.create_task(stop.wait())
         crashing = asyncio.create_task(app.crashed())
-        await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, crashing, *beside], return_when=asyncio.FIRST_COMPLETED)
         if crashing.done():
             exits.abort(exits.CRASHED, f"Faust stopped by itself: {crashing.result()!r}")
+        if ended := [task for task in beside if task.done()]:
+            exits.abort(exits.CRASHED, f"a part that should run for ever ended: {ended[0].exception()!r}")
         crashing.cancel()
         return 0
 
@@ -112,7 +123,7 @@ class Worker:
                 intake = await self._intake()
                 return {
                     topology.UPLOADS: self._stage(ImageUploaded, intake.upload),
-                    topology.ORIGINALS: self._stage(OriginalRegistered, intake.original),
+                    topology.ORIGINALS: self._stage(OriginalRegistered, intake.original, after=self._findable),
                 }
             case "judge":
                 judge = await self._judge()
@@ -124,7 +135,9 @@ class Worker:
                     topology.REVIEWS: self._stage(ReviewDecided, learn.review),
                 }
 
-    def _stage(self, expected: type[Event], handle: Any) -> Stage[Any]:
+    def _stage(
+        self, expected: type[Event], handle: Any, *, after: Callable[[Message], None] | None = None
+    ) -> Stage[Any]:
         surroundings = Surroundings(
             group=self._group.name,
             consumer_group=self._group.consumer_group,
@@ -136,7 +149,7 @@ class Worker:
             now=now,
             abort=exits.abort,
         )
-        return Stage(expected, handle, surroundings)
+        return Stage(expected, handle, surroundings, after=after)
 
     async def _intake(self) -> Intake:
         settings = self._settings.intake
@@ -148,19 +161,50 @@ class Worker:
             allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
         )
         self._stack.push_async_callback(fetcher.close)
+        stops, queue = StopList(self._database, stop_rules(self._settings.stop_list)), LateQueue(self._database)
+        lookup = Lookup(
+            objects=objects,
+            candidates=candidates,
+            geometries=Geometries(self._database),
+            pool=pool,
+            settings=settings,
+            stops=stops,
+            copy_distance=self._settings.stop_list.copy_distance,
+        )
+        self._freshness = self._fresh()
+        self._beside = [self._freshness, self._late(lookup, queue, objects, candidates)]
+        registry = Registry(
+            candidates=candidates,
+            uploads=Uploads(self._database),
+            stops=stops,
+            queue=queue,
+            settings=self._settings,
+            telemetry=self._telemetry,
+        )
         return Intake(
             guard=Guard(objects=objects, fetcher=fetcher, candidates=candidates, pool=pool, settings=settings),
-            lookup=Lookup(
-                objects=objects,
-                candidates=candidates,
-                geometries=Geometries(self._database),
-                pool=pool,
-                settings=settings,
-            ),
+            lookup=lookup,
             candidates=candidates,
             ledger=Ledger(self._database),
             policy=read_policy(self._settings.policy),
-            register_uploads=settings.register_uploads,
+            registry=registry,
+            telemetry=self._telemetry,
+            now=now,
+        )
+
+    def _late(self, lookup: Lookup, queue: LateQueue, objects: Objects, candidates: Candidates) -> Late:
+        async def deliver(event: Event) -> None:
+            with self._telemetry.span_send(event.topic, key=event.key().encode(), message_id=event.event_id()):
+                trace = self._telemetry.inject()
+                await self._sender.send(encode(event, source=self._settings.source, time=now(), trace=trace))
+
+        return Late(
+            tables=Tables(queue, candidates, Ledger(self._database)),
+            fetch=partial(objects.get, max_bytes=self._settings.intake.max_bytes),
+            lookup=lookup,
+            policy=read_policy(self._settings.policy),
+            settings=self._settings.late,
+            deliver=deliver,
             telemetry=self._telemetry,
             now=now,
         )
@@ -176,6 +220,7 @@ class Worker:
             objects=open_objects(self._settings.objects),
             models=models,
             ledger=Ledger(self._database),
+            late=LateQueue(self._database),
             policy=read_policy(self._settings.policy),
             max_bytes=self._settings.intake.max_bytes,
             telemetry=self._telemetry,
@@ -196,8 +241,14 @@ class Worker:
         """Counts a verdict that is new to the projection."""
         metrics = self._telemetry.metrics
         metrics.verdicts.labels(verdict.decision.value, verdict.path.value).inc()
-        waited = (now() - verdict.uploaded_at).total_seconds()
-        metrics.upload_to_verdict.observe(max(0.0, waited))
+        if verdict.revision == 0:  # a revision comes when it comes: nobody waits for it
+            waited = (now() - verdict.uploaded_at).total_seconds()
+            metrics.upload_to_verdict.observe(max(0.0, waited))
+
+    def _findable(self, message: Message) -> None:
+        """Measures how long a registered original took to be findable."""
+        if (sent_at := message.sent_at()) is not None:
+            self._telemetry.metrics.original_to_findable.observe(max(0.0, (now() - sent_at).total_seconds()))
 
     # -- watching -------------------------------------------------------------------------------------------------
 
@@ -219,6 +270,19 @@ class Worker:
             abort=exits.abort,
         )
 
+    def _fresh(self) -> Freshness:
+        reader = EventReader(kafka_connection(self._settings.kafka))
+
+        async def measure() -> datetime | None:
+            return await reader.oldest_waiting(self._group.consumer_group, topology.ORIGINALS)
+
+        return Freshness(
+            measure=measure,
+            report=self._telemetry.metrics.index_stale.set,
+            limit_s=self._settings.intake.index_stale_s,
+            now=now,
+        )
+
     async def _health(self, app: StreamApp, watchdog: Watchdog) -> int:
         async def ready() -> dict[str, str | None]:
             parts: dict[str, str | None] = {"stream": None if app.assigned() else "no partitions assigned yet"}
@@ -227,6 +291,8 @@ class Worker:
                 parts["postgres"] = None
             except Unavailable as error:
                 parts["postgres"] = str(error)
+            if self._freshness is not None:
+                parts["index"] = self._freshness.trouble()
             return parts
 
         telemetry = self._settings.telemetry

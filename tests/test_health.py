@@ -63,6 +63,21 @@ async def test_a_worker_without_a_part_names_it_and_is_not_ready() -> None:
     assert answer.json() == {"ready": False, "parts": {"kafka": "ok", "models": "no worker"}}
 
 
+async def test_a_worker_that_is_behind_is_not_ready_but_for_whoever_lets_it_catch_up() -> None:
+    parts: dict[str, str | None] = {"postgres": None, "index": "INDEX-STALE: an original has waited 75 s"}
+
+    async def ready() -> dict[str, str | None]:
+        return parts
+
+    async with endpoint(ready=ready) as client:
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["parts"]["index"] == "INDEX-STALE: an original has waited 75 s"
+        assert (await client.get("/readyz?stale=ok")).status_code == 200
+        parts["postgres"] = "away"
+        assert (await client.get("/readyz?stale=ok")).status_code == 503
+
+
 async def test_a_part_that_never_answers_makes_the_worker_not_ready() -> None:
     async def ready() -> dict[str, str | None]:
         await asyncio.Event().wait()

@@ -11,7 +11,9 @@ from services.cli.demo import demo
 from services.cli.offline import mask
 from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
+from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
+from services.cli.originals_stop import stop_list
 from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
@@ -25,6 +27,8 @@ app.command()(submit)
 originals.command("list")(list_originals)
 originals.command()(remove)
 originals.command("import")(import_manifest)
+originals.command()(late)
+originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(replay, name="replay")

@@ -31,7 +31,7 @@ from services.cli.console import (
 from services.cli.replay import waiting_letters
 from services.cli.sources import FileSource, files
 from services.cli.uploading import ASK_FIRST_S, ASK_LATER_S, AT_ONCE
-from services.clients.candidates import Candidates
+from services.clients.candidates import Candidates, Exempt
 from services.core import topology
 from services.core.events import OriginalRegistered
 from services.settings import Settings
@@ -150,7 +150,10 @@ async def _findable(candidates: Candidates, tenant: str, digest: str) -> bool:
     known = await candidates.known(digest)
     if known is None:
         return False
-    same = await candidates.nearest(tenant, known[1], max_distance=0, limit=SAME_HASH, trusted=True)
+    # By its bytes: one on the stop list is met by nothing else.
+    same = await candidates.nearest(
+        tenant, known[1], max_distance=0, limit=SAME_HASH, trusted=True, exempt=Exempt(digest)
+    )
     return any(neighbour.picture.image.sha256 == digest for neighbour in same)
 
 

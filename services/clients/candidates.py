@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from services.clients.database import Database, storable
 from services.core.events import Fingerprint, StoredImage
 from services.core.intake.fingerprint import orientations
+from services.core.intake.stoplist import StopRules
 
 EMBEDDER = "pdq-1"
 LEAST_QUALITY: Final = 50  # PDQ's authors: below this a hash is not to be trusted. Stands in schema.sql too.
@@ -68,6 +69,19 @@ class Place:
         return cls(picture.registered_at, picture.image.sha256)
 
 
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """What is found although it is on the stop list: pictures of good hashes within `copy_distance` of the upload, and
+    the upload's very bytes where their SHA-256 is given.
+    """
+
+    sha256: str | None = None
+    copy_distance: int = StopRules().copy_distance
+
+
+NO_EXEMPTION: Final = Exempt()
+
+
 class Candidates:
     """Registered pictures, searched by fingerprint. Every method raises `Unavailable` or `Broken` only."""
 
@@ -80,6 +94,11 @@ class Candidates:
         """
         async with self._database.connection() as connection:
             await connection.execute(_REGISTER, _parameters(picture))
+
+    async def withdraw(self, picture: Picture) -> None:
+        """Take an upload out again that turned out not to be acceptable. Another upload of its content stays."""
+        async with self._database.connection() as connection:
+            await connection.execute(_WITHDRAW, _parameters(picture))
 
     async def known(self, sha256: str) -> tuple[StoredImage, Fingerprint] | None:
         """What is known of these bytes, whichever tenant sent them first; None if nothing."""
@@ -97,6 +116,7 @@ class Candidates:
         at_most_seq: int | None = None,
         trusted: bool | None = None,
         ways: int = 1,
+        exempt: Exempt = NO_EXEMPTION,
     ) -> list[Neighbour]:
         """At most `limit` pictures of the tenant within `max_distance`, nearest first, each content once.
 
@@ -104,16 +124,19 @@ class Candidates:
         docs/decisions/0015-mirrored-and-turned-uploads.md. Places are dealt in turn to trusted pictures and earlier
         uploads, so that neither kind crowds out the other; `trusted` asks for one kind only. A content registered as
         both counts as trusted. Hashes of a quality below 50, on either side, match at distance 0 alone, as they are.
+        Pictures on the stop list are passed over, but for those that are `exempt`.
         `at_most_seq` repeats a search on the index as it was then (the number in `index_version`).
         """
         query = {
             "tenant": tenant,
-            "pdq": _bits(fingerprint.pdq),
-            "ways": [_bits(pdq) for pdq in orientations(fingerprint.pdq)[:ways]],
+            "pdq": bits(fingerprint.pdq),
+            "ways": [bits(pdq) for pdq in orientations(fingerprint.pdq)[:ways]],
             "max_distance": max_distance,
             "limit": limit,
             "at_most_seq": NEWEST if at_most_seq is None else at_most_seq,
             "kinds": [True, False] if trusted is None else [trusted],
+            "sha256": exempt.sha256,
+            "stopped_distance": exempt.copy_distance,
         }
         statement = _NEAREST if fingerprint.pdq_quality >= LEAST_QUALITY else _SAME
         async with self._database.connection() as connection:
@@ -217,6 +240,11 @@ on conflict (tenant, sha256, trusted) do update
     where (excluded.registered_at, excluded.original_id) < (candidate.registered_at, candidate.original_id)
 """
 
+_WITHDRAW = """
+delete from candidate
+where tenant = %(tenant)s and sha256 = %(sha256)s and not trusted and original_id = %(original_id)s
+"""
+
 _KNOWN = "select * from content where sha256 = %(sha256)s"
 
 _FOUND = "select seq, sha256, trusted, registered_at, (pdq <~> {pdq})::integer as distance from candidate"
@@ -229,15 +257,32 @@ _NEAREST_OF_KIND = """
 (
     select near.* from unnest(%(ways)s::text[]::bit(256)[]) as asked (way) cross join lateral (
         {found}
-        where {visible} and {kind} and {kind_asked} and pdq_quality >= 50
+        where {visible} and {kind} and {kind_asked} and pdq_quality >= 50 and stopped_by is null
         order by pdq <~> way limit 2 * %(limit)s
     ) as near
+)
+"""
+# What is stopped has a graph of its own, a small one.
+_NEAREST_STOPPED = """
+(
+    select near.* from unnest(%(ways)s::text[]::bit(256)[]) as asked (way) cross join lateral (
+        {found}
+        where {visible} and trusted = any(%(kinds)s) and pdq_quality >= 50 and stopped_by is not null
+        order by pdq <~> way limit 2 * %(limit)s
+    ) as near
+    where near.distance <= %(stopped_distance)s
+)
+"""
+_SAME_CONTENT = """
+(
+    {found}
+    where {visible} and trusted = any(%(kinds)s) and sha256 = %(sha256)s
 )
 """
 _SAME_HASH = """
 (
     {found}
-    where {visible} and trusted = any(%(kinds)s) and pdq = %(pdq)s::bit(256) {and_quality}
+    where {visible} and trusted = any(%(kinds)s) and pdq = %(pdq)s::bit(256) and stopped_by is null {and_quality}
     order by trusted desc, registered_at, seq limit 2 * %(limit)s
 )
 """
@@ -247,7 +292,10 @@ each_once as (
     select distinct on (sha256) * from found where distance <= %(max_distance)s order by sha256, trusted desc, distance
 ),
 placed as (
-    select *, row_number() over (partition by trusted order by distance, registered_at, seq) as place from each_once
+    select *, row_number() over (
+        partition by trusted order by sha256 is not distinct from %(sha256)s desc, distance, registered_at, seq
+    ) as place
+    from each_once
 ),
 dealt as (select seq, distance from placed order by place, trusted desc limit %(limit)s)
 select candidate.tenant, candidate.original_id, candidate.trusted, candidate.source, candidate.registered_at,
@@ -262,9 +310,13 @@ def _of_kind(kind: str, asked: str) -> str:
     return _NEAREST_OF_KIND.format(found=found, visible=_VISIBLE, kind=kind, kind_asked=asked)
 
 
-def _same_hash(and_quality: str) -> str:
+def _stopped() -> str:
+    return _NEAREST_STOPPED.format(found=_FOUND.format(pdq="way"), visible=_VISIBLE)
+
+
+def _same(statement: str, and_quality: str = "") -> str:
     found = _FOUND.format(pdq="%(pdq)s::bit(256)")
-    return _SAME_HASH.format(found=found, visible=_VISIBLE, and_quality=and_quality)
+    return statement.format(found=found, visible=_VISIBLE, and_quality=and_quality)
 
 
 _NEAREST = _BEST.format(
@@ -272,11 +324,13 @@ _NEAREST = _BEST.format(
         (
             _of_kind("trusted", "true = any(%(kinds)s)"),
             _of_kind("not trusted", "false = any(%(kinds)s)"),
-            _same_hash("and pdq_quality < 50"),
+            _stopped(),
+            _same(_SAME_HASH, "and pdq_quality < 50"),
+            _same(_SAME_CONTENT),
         )
     )
 )
-_SAME = _BEST.format(branches=_same_hash(""))
+_SAME = _BEST.format(branches="union all".join((_same(_SAME_HASH), _same(_SAME_CONTENT))))
 
 _TRUSTED_OF = "tenant = %(tenant)s and trusted"
 # The page is cut before its facts are fetched: by index, and not by joining a million rows first.
@@ -310,7 +364,8 @@ on conflict do nothing
 """
 
 
-def _bits(pdq_hex: str) -> str:
+def bits(pdq_hex: str) -> str:
+    """A hash [64 hexadecimal digits] as PostgreSQL's `bit(256)` reads it."""
     return f"{int(pdq_hex, 16):0256b}"
 
 
@@ -324,7 +379,7 @@ def _parameters(picture: Picture) -> dict[str, Any]:
     return {
         **picture.image.model_dump(),
         "pdq": picture.fingerprint.pdq,
-        "bits": _bits(picture.fingerprint.pdq),
+        "bits": bits(picture.fingerprint.pdq),
         "pdq_quality": picture.fingerprint.pdq_quality,
         "jpeg_quantisation": None if tables is None else Jsonb(tables),
         "tenant": picture.tenant,

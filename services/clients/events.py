@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,6 +192,29 @@ class EventReader:
                 )
                 for partition, done in zip(partitions, committed, strict=True)
             }
+
+    async def oldest_waiting(self, group: str, topic: str) -> datetime | None:
+        """When the oldest message that a group has not committed was put onto a topic; None where it waits for none.
+
+        By the messages' timestamps at the broker, to the millisecond.
+        """
+        async with self._consumer(group) as consumer, _errors_mapped(f"reading {topic}", self._timeout_s):
+            partitions = await self._partitions([topic])
+            ends = await consumer.end_offsets(partitions)
+            starts = await consumer.beginning_offsets(partitions)
+            committed = await asyncio.gather(*(consumer.committed(partition) for partition in partitions))
+            places = {p: max(starts[p], done or 0) for p, done in zip(partitions, committed, strict=True)}
+            behind = [partition for partition in partitions if places[partition] < ends[partition]]
+            if not behind:
+                return None
+            consumer.assign(behind)
+            for partition in behind:
+                consumer.seek(partition, places[partition])
+            first: dict[TopicPartition, int] = {}
+            while len(first) < len(behind):
+                for partition, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                    first.setdefault(partition, records[0].timestamp)
+            return datetime.fromtimestamp(min(first.values()) / 1000, UTC)
 
     async def _partitions(self, topics: list[str]) -> list[TopicPartition]:
         """Asked of the broker: a consumer without subscription knows of no topic, or only of some."""

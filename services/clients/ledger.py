@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from services.clients.database import Connection, Database
-from services.core.errors import Broken
+from services.core.errors import Broken, Unavailable
 from services.core.events import ModelVersion, VerdictReached
 
 
@@ -27,11 +27,13 @@ class Ledger:
         async with self._database.connection() as connection:
             return await _claim(connection, verdict, cause=None)
 
-    async def claim_revision(self, verdict: VerdictReached, cause: str) -> VerdictReached:
+    async def claim_revision(self, verdict: VerdictReached, cause: str, *, over: int | None = None) -> VerdictReached:
         """The revision of a verdict that `cause` (the id of a review, a late original, ...) leads to.
 
         The verdict's own `revision` is ignored: the next free one is given to it. The same cause gets the same stored
-        revision whenever it asks, whatever verdict it brings. Raises `Broken` if there is no verdict to revise.
+        revision whenever it asks, whatever verdict it brings. `over` is the revision that the verdict was made to
+        replace: if another one came in between, `Unavailable` asks to look again. Raises `Broken` if there is no
+        verdict to revise.
         """
         upload = {"tenant": verdict.tenant, "upload_id": verdict.upload_id}
         async with self._database.connection() as connection, connection.transaction():
@@ -43,8 +45,18 @@ class Ledger:
             row = await (await connection.execute(_NEWEST_REVISION, upload)).fetchone()
             if row is None or row["newest"] is None:
                 raise Broken(f"upload {verdict.upload_id} of {verdict.tenant} has no verdict to revise: judge it first")
+            if over is not None and row["newest"] != over:
+                text = f"upload {verdict.upload_id} got revision {row['newest']} while {over} was revised: look again"
+                raise Unavailable("postgres", text)
             revised = verdict.model_copy(update={"revision": row["newest"] + 1})
             return await _claim(connection, revised, cause=cause)
+
+    async def caused(self, tenant: str, upload_id: str, cause: str) -> VerdictReached | None:
+        """The revision that a cause has led to; None if it has led to none yet."""
+        query = {"tenant": tenant, "upload_id": upload_id, "cause": cause}
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_BY_CAUSE, query)).fetchone()
+        return None if row is None else _parsed(row["event"])
 
     async def latest(self, tenant: str, upload_id: str) -> VerdictReached | None:
         """The verdict of the highest revision; None if the upload has none yet."""

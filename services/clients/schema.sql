@@ -45,6 +45,85 @@ create index if not exists candidate_same_pdq on candidate (tenant, pdq);
 create index if not exists candidate_trusted_newest on candidate (tenant, registered_at, sha256) where trusted;
 create index if not exists candidate_trusted_id on candidate (tenant, original_id) where trusted;
 
+-- -- stoplist.py ----------------------------------------------------------------------------------------------------
+
+-- What lookup does not take for a candidate: flat pictures (one entry a tenant, without a hash), and everything within
+-- `radius` of a hash whose neighbourhood is crowded or that an operator named. `trusted` null: originals and uploads.
+-- An entry that an operator lifted stays, so that it is not made again.
+create table if not exists stop_entry (
+    id         bigint generated always as identity primary key,
+    tenant     text not null,
+    reason     text not null check (reason in ('flat', 'crowded', 'manual')),
+    trusted    boolean,
+    pdq        bit(256),
+    radius     smallint,
+    seen       integer not null,
+    note       text not null default '',
+    lifted     boolean not null default false,
+    created_at timestamptz not null default now(),
+    check ((pdq is null) = (reason = 'flat') and (pdq is null) = (radius is null))
+);
+create index if not exists stop_entry_of_tenant on stop_entry (tenant);
+create unique index if not exists stop_entry_flat on stop_entry (tenant) where reason = 'flat';
+
+-- Which entry stops a picture. Few are stopped, so that the graphs above are searched as before and stopped pictures
+-- passed over; those that are very near are looked for in a small graph of their own.
+alter table candidate add column if not exists stopped_by bigint references stop_entry (id);
+create index if not exists candidate_stopped on candidate (stopped_by) where stopped_by is not null;
+create index if not exists candidate_stopped_pdq on candidate
+    using hnsw (pdq bit_hamming_ops) where stopped_by is not null and pdq_quality >= 50;
+
+-- -- late.py ---------------------------------------------------------------------------------------------------------
+
+-- Which uploads had a content. `candidate` keeps a content once; a late original concerns each of them.
+create table if not exists upload (
+    tenant    text not null,
+    upload_id text not null,
+    sha256    text not null,
+    primary key (tenant, upload_id)
+);
+create index if not exists upload_of_content on upload (tenant, sha256);
+
+-- Uploads to be judged again because of an original that came after them. `state`: queued, sent (on its way to judge),
+-- revised, skipped (`reason` says why). The original is named by its content: registered twice, it is one cause.
+create table if not exists late (
+    tenant          text not null,
+    upload_id       text not null,
+    original_sha256 text not null,
+    original_id     text not null,
+    state           text not null default 'queued' check (state in ('queued', 'sent', 'revised', 'skipped')),
+    reason          text,
+    attempts        integer not null default 0,
+    queued_at       timestamptz not null default now(),
+    due_at          timestamptz not null default now(),
+    settled_at      timestamptz,
+    primary key (tenant, upload_id, original_sha256)
+);
+create index if not exists late_due on late (tenant, due_at) where state = 'queued';
+create index if not exists late_oldest on late (queued_at) where state = 'queued';
+create index if not exists late_of_original on late (tenant, original_sha256);
+
+-- Originals that matched more uploads than are judged again.
+create table if not exists late_cut (
+    tenant          text not null,
+    original_sha256 text not null,
+    original_id     text not null,
+    taken           integer not null,
+    cut_at          timestamptz not null default now(),
+    primary key (tenant, original_sha256)
+);
+
+-- The pace of all processes together, and whose turn it is: tenants with something queued are served in turn.
+create table if not exists late_pace (
+    one     boolean primary key default true check (one),
+    next_at timestamptz not null default '-infinity'
+);
+insert into late_pace default values on conflict do nothing;
+create table if not exists late_tenant (
+    tenant    text primary key,
+    served_at timestamptz not null default '-infinity'
+);
+
 -- Verified pairs. A cache: `delete from geometry where verified_at < ...` is always safe.
 create table if not exists geometry (
     upload_sha256    text not null,
@@ -78,6 +157,11 @@ create table if not exists ledger (
 create unique index if not exists ledger_cause on ledger (tenant, upload_id, cause) where cause is not null;
 create index if not exists ledger_content on ledger (tenant, sha256, judged_at desc)
     where path not in ('rejected', 'reused', 'reviewed');
+
+-- Uploads that were judged before there was a table of them (schema version 2).
+insert into upload (tenant, upload_id, sha256)
+select tenant, upload_id, sha256 from ledger where revision = 0 and sha256 is not null
+on conflict do nothing;
 
 -- -- cases.py --------------------------------------------------------------------------------------------------------
 

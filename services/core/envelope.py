@@ -42,6 +42,15 @@ class Message:
         found = [value for key, value in self.headers if key == name]
         return found[-1] if found else None
 
+    def sent_at(self) -> datetime | None:
+        """When the event happened, by its `ce_time`; None where that is missing or no time with a zone."""
+        text = (self.header("ce_time") or b"").decode(errors="replace")
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        return time if time.tzinfo is not None else None
+
 
 def encode(event: Event, *, source: str, time: datetime, trace: Mapping[str, str] | None = None) -> Message:
     """The Kafka message of an event. `source` is a URI reference, `trace` a W3C carrier with `traceparent`."""

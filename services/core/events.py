@@ -167,6 +167,13 @@ class Candidate(Contract):
     ] = None
 
 
+class LateOriginal(Contract):
+    """A trusted original that was registered after an upload that it matches had been looked up."""
+
+    original_id: Identifier
+    sha256: Sha256
+
+
 class ImageIntaken(Event):
     """An accepted upload with its fingerprint and ranked candidate originals."""
 
@@ -183,9 +190,13 @@ class ImageIntaken(Event):
     notes: Annotated[tuple[str, ...], Field(description="What the guard changed, e.g. `exif_rotated`.")] = ()
     index_version: str
     timings_ms: dict[str, float] = {}
+    late_original: Annotated[
+        LateOriginal | None, Field(description="Why the upload is to be judged again; absent the first time.")
+    ] = None
 
     def event_id(self) -> str:
-        return str(uuid5(NAMESPACE, f"intaken/{self.tenant}/{self.upload_id}"))
+        again = f"/late/{self.late_original.sha256}" if self.late_original else ""
+        return str(uuid5(NAMESPACE, f"intaken/{self.tenant}/{self.upload_id}{again}"))
 
     def key(self) -> str:
         return self.upload_id

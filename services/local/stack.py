@@ -171,7 +171,8 @@ class Stack:
     def _keep(self, name: str, command: tuple[str, ...], env: dict[str, str], needs: tuple[str, ...]) -> None:
         port = self._ports[name]
         address = f"http://{LOOPBACK}:{port}"
-        program = Program(name, command, {**self.environment, **ONE_THREAD, **env}, f"{address}/readyz", {name: port})
+        ready = f"{address}/readyz?stale=ok"  # a stack that was down may have originals to catch up with
+        program = Program(name, command, {**self.environment, **ONE_THREAD, **env}, ready, {name: port})
         self._kept.append(Kept(OwnProcess(program, self._log(name)), needs, address, {name: port}))
 
     # -- state -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from services.core.events import ImageIntaken, ImageUploaded, OriginalRegistered
 from services.core.judge.verdict import rejected
 from services.core.policy import Policy
 from services.stream.guard import Guard, Known
-from services.stream.lookup import Lookup
+from services.stream.lookup import STOP_LISTED, Lookup
+from services.stream.registry import Registry
 from services.stream.timings import Timings
 from services.telemetry import Telemetry
 
@@ -31,7 +32,7 @@ class Intake:
         candidates: Candidates,
         ledger: Ledger,
         policy: Policy,
-        register_uploads: bool,
+        registry: Registry,
         telemetry: Telemetry,
         now: Callable[[], datetime],
     ) -> None:
@@ -40,23 +41,27 @@ class Intake:
         self._candidates = candidates
         self._ledger = ledger
         self._policy = policy
-        self._register_uploads = register_uploads
+        self._registry = registry
         self._telemetry = telemetry
         self._now = now
 
     async def upload(self, upload: ImageUploaded) -> Sequence[ImageIntaken | VerdictReached]:
         """The accepted upload, or its rejection as a verdict. Raises Unavailable while a part is away."""
         timings = Timings(self._telemetry)
+        picture: Picture | None = None
         try:
             known = await self._guard.accept(upload.image, upload.sha256, timings)
+            picture = _picture(upload, known)
             with timings.stage("lookup"):
-                candidates = await self._lookup.find(upload.tenant, known)
+                await self._registry.upload(picture)
+                found = await self._lookup.search(upload.tenant, known)
         except Rejected as why:
+            if picture is not None:
+                await self._candidates.withdraw(picture)
             verdict = rejected(upload, why, self._policy, now=self._now())
             return (await self._ledger.claim(verdict),)
-        index_version = await self._candidates.index_version()
-        if self._register_uploads:
-            await self._candidates.register(_picture(upload, known))
+        if STOP_LISTED in found.notes:
+            self._telemetry.metrics.stop_skipped.inc()
         intaken = ImageIntaken(
             upload_id=upload.upload_id,
             tenant=upload.tenant,
@@ -64,9 +69,9 @@ class Intake:
             filename=upload.filename,
             image=known.image,
             fingerprint=known.fingerprint,
-            candidates=candidates,
-            notes=known.notes,
-            index_version=index_version,
+            candidates=found.candidates,
+            notes=found.notes,
+            index_version=await self._candidates.index_version(),
             timings_ms=timings.milliseconds,
         )
         return (intaken,)
@@ -74,7 +79,7 @@ class Intake:
     async def original(self, original: OriginalRegistered) -> Sequence[ImageIntaken]:
         """Registers a trusted original. Raises Rejected where it is no usable picture."""
         known = await self._guard.accept(original.image, None, Timings(self._telemetry))
-        await self._candidates.register(_picture(original, known))
+        await self._registry.original(_picture(original, known))
         return ()
 
 

@@ -7,20 +7,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from services.clients.candidates import Candidates, Geometries, Geometry, Neighbour, Pair
+from services.clients.candidates import Candidates, Exempt, Geometries, Geometry, Neighbour, Pair
 from services.clients.objects import Objects
+from services.clients.stoplist import StopList
 from services.core.errors import Rejected
 from services.core.events import Candidate
 from services.core.intake.lookup import rank, verify
+from services.core.intake.stoplist import StopRules
 from services.settings import IntakeSettings
 from services.stream.guard import Known
 from services.stream.pool import DecodePool
 
 log = structlog.get_logger()
 NO_FIT = Geometry(0, 0.0, None)
+
+
+STOP_LISTED = "stop_listed"  # the note of an upload for which pictures on the stop list were passed over
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Candidates, best first, and notes about the search."""
+
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Lookup:
@@ -34,12 +48,24 @@ class Lookup:
         geometries: Geometries,
         pool: DecodePool,
         settings: IntakeSettings,
+        stops: StopList | None = None,
+        copy_distance: int = StopRules().copy_distance,
     ) -> None:
         self._objects = objects
         self._candidates = candidates
         self._geometries = geometries
         self._pool = pool
         self._settings = settings
+        self._stops = stops
+        self._copy_distance = copy_distance
+
+    async def search(self, tenant: str, known: Known) -> Found:
+        """As `find`, with the note `stop_listed` where pictures that are near were passed over."""
+        candidates = await self.find(tenant, known)
+        near, ways = self._settings.max_distance, self._settings.orientations
+        if self._stops and await self._stops.skipped(tenant, known.fingerprint, max_distance=near, ways=ways):
+            return Found(candidates, (*known.notes, STOP_LISTED))
+        return Found(candidates, known.notes)
 
     async def find(self, tenant: str, known: Known) -> tuple[Candidate, ...]:
         """Near pictures by PDQ, geometrically verified, best first."""
@@ -49,10 +75,12 @@ class Lookup:
             max_distance=self._settings.max_distance,
             ways=self._settings.orientations,
             limit=self._settings.max_candidates + 1,  # one place may go to an earlier copy of this very file
+            trusted=None if self._settings.register_uploads else True,
+            exempt=Exempt(known.image.sha256, self._copy_distance),
         )
         own = known.image.sha256
         others = [n for n in neighbours if n.picture.trusted or n.picture.image.sha256 != own]
-        others = others[: self._settings.max_candidates]
+        others = _cut(others, self._settings.max_candidates)
         if not others:
             return ()
         geometries = await self._verified(known, others)
@@ -96,6 +124,15 @@ class Lookup:
         except Rejected as why:
             log.warning("original_missing", original_id=picture.original_id, why=str(why))
             return None
+
+
+def _cut(neighbours: list[Neighbour], at_most: int) -> list[Neighbour]:
+    """So many of them, nearest first. The farthest earlier uploads go first: copies must not displace the original."""
+    left = list(neighbours)
+    while len(left) > at_most:
+        farthest = max((place for place, each in enumerate(left) if not each.picture.trusted), default=len(left) - 1)
+        del left[farthest]
+    return left
 
 
 def _candidate(neighbour: Neighbour, geometry: Geometry) -> Candidate:

@@ -75,13 +75,20 @@ class Stage(Generic[E]):
     """One topic's consumer: `handle` turns a decoded event into the events that follow from it.
 
     `handle` must be idempotent: a message may be handled again after a crash or a rebalance. It raises Unavailable to
-    be tried again, and may be tried again after any other error; what it returns is delivered in order.
+    be tried again, and may be tried again after any other error; what it returns is delivered in order. `after` is told
+    of each message that was handled, and not of those that became dead letters.
     """
 
     def __init__(
-        self, expected: type[E], handle: Callable[[E], Awaitable[Sequence[Event]]], surroundings: Surroundings
+        self,
+        expected: type[E],
+        handle: Callable[[E], Awaitable[Sequence[Event]]],
+        surroundings: Surroundings,
+        *,
+        after: Callable[[Message], None] | None = None,
     ) -> None:
         self._expected = expected
+        self._after = after
         self._handle = handle
         self._world = surroundings
         self._group = surroundings.group
@@ -116,6 +123,8 @@ class Stage(Generic[E]):
                 outcome = f"dead_letter_{kind_of(error)}"
             else:
                 self._limit.succeeded()
+                if self._after is not None:
+                    self._after(message)
                 outcome = "handled"
             self._progress.finished()
             seconds = self._world.clock() - started

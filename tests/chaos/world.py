@@ -6,6 +6,7 @@ In: a temporary folder. Out: `World`, whose parts can be killed and started agai
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -94,6 +95,9 @@ class World:
             "PENTIMENTO_MODELS__KEY_FILE": str(self.torchserve.key_file),
             "PENTIMENTO_MODELS__BREAKER_OPEN_S": "1",
             "PENTIMENTO_STAGE__RETRY_LONGEST_S": "2",
+            "PENTIMENTO_LATE__UPLOADS_PER_S": "5",
+            "PENTIMENTO_LATE__LEASE_S": "3",
+            "PENTIMENTO_INTAKE__INDEX_STALE_S": "2",
             "PENTIMENTO_TELEMETRY__TRACE_FILE": str(self.folder / "spans.jsonl"),
         }
         for group in groups:
@@ -131,9 +135,9 @@ class World:
             ids.append(upload_id)
         return ids
 
-    async def original(self, data: bytes, original_id: str) -> None:
-        image = InlineImage(data=data)
-        await self.send(OriginalRegistered(original_id=original_id, image=image, registered_at=datetime.now(UTC)))
+    async def original(self, data: bytes, original_id: str, *, tenant: str = "default") -> None:
+        image, now = InlineImage(data=data), datetime.now(UTC)
+        await self.send(OriginalRegistered(original_id=original_id, tenant=tenant, image=image, registered_at=now))
 
     async def everything(self, topic: str) -> list[Message]:
         reader = EventReader(self._connection())
@@ -166,6 +170,21 @@ class World:
             assert len(contents) == 1, f"{upload} has contradicting verdicts"
             verdicts.append(decode(messages[0], VerdictReached))
         return verdicts
+
+    async def revisions(self, upload: str) -> list[VerdictReached]:
+        """An upload's verdicts by revision, and holds each to the promise: one content, however often delivered."""
+        contents: dict[int, set[bytes]] = defaultdict(set)
+        for message in (await self.deliveries([upload]))[upload]:
+            contents[decode(message, VerdictReached).revision].add(message.value or b"")
+        assert all(len(values) == 1 for values in contents.values()), f"{upload} has contradicting verdicts"
+        return [VerdictReached.model_validate_json(*contents[revision]) for revision in sorted(contents)]
+
+    def health_of(self, group: str) -> str:
+        """The address of the health endpoint of a group's newest worker that has one."""
+        lines = [line for log in self.folder.glob(f"{group}-*.log") for line in log.read_text().splitlines()]
+        started = [json.loads(line) for line in lines if '"event": "started"' in line and '"port"' in line]
+        newest = max(started, key=lambda line: str(line["timestamp"]))
+        return f"http://127.0.0.1:{newest['port']}"
 
     async def idle(self) -> bool:
         """Whether every group has committed all that it reads."""

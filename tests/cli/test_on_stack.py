@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 
 from services.cli.connections import messages, opened_sender
 from services.cli.originals_import import BATCH
@@ -126,6 +127,51 @@ def test_an_import_that_intake_does_not_follow_stops_and_can_be_resumed(
     resumed = on_stack("originals", "import", manifest, "--tenant", tenant, "--json")
     assert resumed.status == 0, resumed.stderr
     assert [line["file"] for line in resumed.lines] == [f"{number}.jpg" for number in range(BATCH, BATCH + 5)]
+
+
+def test_an_original_that_comes_late_is_reported(on_stack: Pentimento, tenant: str) -> None:
+    upload = f"{tenant}-forged"
+    submitted = ("submit", UPLOADS / "windmill-giraffe.jpg", "--id", upload, "--tenant", tenant, "--wait", "--json")
+    assert on_stack(*submitted).lines[0]["path"] == "unconstrained"
+    assert on_stack("originals", "late", "--tenant", tenant, "--json").lines == []
+    on_stack("originals", "add", ORIGINALS / "windmill.jpg", "--tenant", tenant)
+    told = on_stack("originals", "late", "--tenant", tenant, "--json")
+    while [line["state"] for line in told.lines] != ["revised"]:
+        assert all(line["state"] in ("queued", "sent") for line in told.lines), told.lines
+        told = on_stack("originals", "late", "--tenant", tenant, "--json")
+    assert told.lines[0]["uploads"] == 1
+    assert "revised" in on_stack("originals", "late", "--tenant", tenant).stdout
+    verdicts = on_stack("verdicts", "--tenant", tenant, "--json")
+    while verdicts.lines[0]["revision"] == 0:  # until learn has it
+        verdicts = on_stack("verdicts", "--tenant", tenant, "--json")
+    assert [(line["upload_id"], line["revision"], line["path"]) for line in verdicts.lines] == [
+        (upload, 1, "constrained-spg")
+    ]
+
+
+def test_the_stop_list_is_listed_added_to_and_removed_from(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "blank.png")
+    on_stack("originals", "add", tmp_path / "blank.png", "--tenant", tenant)
+    (added,) = on_stack("originals", "add", ORIGINALS / "windmill.jpg", "--tenant", tenant, "--json").lines
+    listing = ("originals", "stop-list", "list", "--tenant", tenant, "--json")
+    (flat,) = on_stack(*listing).lines
+    assert (flat["reason"], flat["pictures"], flat["removed"]) == ("flat", 1, False)
+
+    adding = ("originals", "stop-list", "add", added["original_id"], "--tenant", tenant, "--note", "too famous")
+    (manual,) = on_stack(*adding, "--distance", "80", "--json").lines
+    assert (manual["reason"], manual["for"], manual["pictures"], manual["distance"]) == ("manual", "all", 1, 80)
+    assert "too famous" in on_stack(*listing[:-1]).stdout
+    told = on_stack("submit", UPLOADS / "windmill-giraffe.jpg", "--tenant", tenant, "--wait", "--json")
+    stopped = told.lines[0]["path"]
+
+    removing = ("originals", "stop-list", "remove", str(manual["entry"]), "--tenant", tenant)
+    assert on_stack(*removing, "--json").lines[0]["pictures"] == 1 + (stopped == "unconstrained")
+    assert on_stack(*removing).status == 1
+    assert {line["entry"] for line in on_stack(*listing, "--all").lines} == {flat["entry"], manual["entry"]}
+    assert [line["entry"] for line in on_stack(*listing).lines] == [flat["entry"]]
+    unknown = on_stack("originals", "stop-list", "add", "never-there", "--tenant", tenant)
+    assert unknown.status == 1
+    assert "never-there" in unknown.stderr
 
 
 def test_inline_uploads_of_a_folder_get_a_table_of_verdicts(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ async def test_a_small_tenant_finds_its_pictures_among_thousands_of_others(
         await connection.execute("analyze candidate")
         asked = {"tenant": "crowd", "ways": ["01" * 128, "0011" * 64], "pdq": "01" * 128, "kinds": [True, False]}
         bounds = {"max_distance": 90, "limit": 5, "at_most_seq": NEWEST}
-        plan = await (await connection.execute("explain " + _NEAREST, asked | bounds)).fetchall()
+        stops = {"sha256": sha256_of("an upload"), "stopped_distance": 31}
+        plan = await (await connection.execute("explain " + _NEAREST, asked | bounds | stops)).fetchall()
     assert any("Index Scan using candidate_upload_pdq" in row["QUERY PLAN"] for row in plan)
 
 

@@ -12,9 +12,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.candidates import Candidates
 from services.clients.database import SCHEMA_VERSION, Database, translated
+from services.clients.late import LateQueue
+from services.clients.ledger import Ledger
 from services.core.errors import Broken, Unavailable
+from services.core.events import Path
 from services.local.postgres import Postgres
-from tests.clients.examples import picture
+from tests.clients.examples import picture, sha256_of, verdict
 
 
 async def test_processes_that_start_together_make_the_database_once(fresh_dsn: str) -> None:
@@ -34,6 +37,31 @@ async def test_the_schema_applies_to_its_own_earlier_version_and_keeps_the_rows(
         await connection.execute("delete from schema_version")  # so that all of it is applied once more
     await database.migrate()
     assert await Candidates(database).known(registered.image.sha256) == (registered.image, registered.fingerprint)
+
+
+async def test_a_database_of_version_2_gets_its_uploads_and_everything_new(fresh_dsn: str) -> None:
+    """What version 3 added is taken away again, so that what stands there is what version 2 left."""
+    database = await Database.open(fresh_dsn, pool_size=1)
+    await database.migrate()
+    await Candidates(database).register(picture("a", original_id="u-1"))
+    for upload, path in (("u-1", Path.UNCONSTRAINED), ("u-2", Path.REUSED), ("u-3", Path.REJECTED)):
+        await Ledger(database).claim(verdict(upload, word="a", path=path, against=None, filename="odd \x00 name"))
+    async with database.connection() as connection:
+        await connection.execute("alter table candidate drop column stopped_by")
+        await connection.execute("drop table upload, late, late_cut, late_pace, late_tenant, stop_entry")
+        await connection.execute("update schema_version set version = 2")
+    await database.migrate()
+    async with database.connection() as connection:
+        versions = await (await connection.execute("select version from schema_version order by version")).fetchall()
+        uploads = await (await connection.execute("select * from upload order by upload_id")).fetchall()
+        indexes = await (await connection.execute("select indexname from pg_indexes")).fetchall()
+    assert [row["version"] for row in versions] == [2, SCHEMA_VERSION]
+    assert [(row["tenant"], row["upload_id"]) for row in uploads] == [("acme", "u-1"), ("acme", "u-2")]
+    assert {row["sha256"] for row in uploads} == {sha256_of("a")}
+    assert {"candidate_stopped_pdq", "candidate_upload_pdq", "late_due"} <= {row["indexname"] for row in indexes}
+    queued = await LateQueue(database).add(picture("o", trusted=True), max_distance=90, ways=1, at_most=10)
+    assert queued.uploads == 2  # uploads from before the migration, the duplicate among them
+    await database.close()
 
 
 async def test_a_statement_beyond_the_deadline_is_unavailable_and_the_next_one_works(postgres: Postgres) -> None:

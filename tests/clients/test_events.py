@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -204,6 +206,26 @@ async def test_measuring_lag_does_not_disturb_the_group_that_it_measures(
     assert len(taken) == 10
     assert member.assignment() == assignment
     await member.stop()
+
+
+async def test_the_oldest_waiting_message_is_the_first_that_a_group_has_not_committed(
+    connection: KafkaConnection, sender: EventSender, topic: str
+) -> None:
+    reader = EventReader(connection)
+    before = datetime.now(UTC)
+    await sender.send_many(numbered(topic, 40))
+    between = datetime.now(UTC)
+    oldest = await reader.oldest_waiting("group-d", topic)
+    assert oldest is not None
+    assert before - timedelta(milliseconds=1) <= oldest <= between
+    ends = Counter(message.partition for message in await read_all(connection, topic))
+    for number in range(PARTITIONS):
+        await commit(connection, "group-d", TopicPartition(topic, number), ends[number])
+    assert await reader.oldest_waiting("group-d", topic) is None
+    await sender.send(Message(topic, b"one more", b"1"))
+    newest = await reader.oldest_waiting("group-d", topic)
+    assert newest is not None
+    assert newest >= between - timedelta(milliseconds=1)
 
 
 async def commit(connection: KafkaConnection, group: str, partition: TopicPartition, offset: int) -> None:

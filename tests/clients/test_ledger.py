@@ -9,7 +9,7 @@ import pytest
 
 from services.clients.database import Database
 from services.clients.ledger import Ledger
-from services.core.errors import Broken
+from services.core.errors import Broken, Unavailable
 from services.core.events import Decision, ModelVersion, Path, VerdictReached
 from tests.clients.examples import NOON, PAIR, POLICY, SINGLE, sha256_of, verdict
 
@@ -79,6 +79,18 @@ async def test_causes_at_the_same_time_get_a_revision_each_without_gaps(ledger: 
         cause: revised.revision for cause, revised in zip(causes[:10], revisions[:10], strict=True)
     }
     assert sorted({revised.revision for revised in revisions}) == list(range(1, 11))
+
+
+async def test_a_revision_made_over_another_than_the_newest_is_looked_at_again(ledger: Ledger) -> None:
+    await ledger.claim(verdict())
+    await ledger.claim_revision(verdict(), cause="review/1")
+    with pytest.raises(Unavailable, match="look again"):
+        await ledger.claim_revision(verdict(), cause="late/1", over=0)
+    assert await ledger.caused("acme", "u-1", "late/1") is None
+    stored = await ledger.claim_revision(verdict(), cause="late/1", over=1)
+    assert stored.revision == 2
+    assert await ledger.claim_revision(verdict(), cause="late/1", over=0) == stored  # its own revision is no other one
+    assert await ledger.caused("acme", "u-1", "late/1") == stored
 
 
 async def test_an_upload_without_a_verdict_cannot_be_revised(ledger: Ledger) -> None:

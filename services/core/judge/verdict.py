@@ -22,6 +22,7 @@ from services.core.events import (
     Reason,
     VerdictReached,
 )
+from services.core.judge.late import first_reasons
 from services.core.judge.route import Alone, Compare, Identical, Route
 from services.core.policy import PathPolicy, Policy
 
@@ -227,7 +228,7 @@ def reused(
             "upload_id": intake.upload_id,
             "revision": 0,
             "path": Path.REUSED,
-            "reasons": (*earlier.reasons, Reason(code="reused", text=text)),
+            "reasons": (*first_reasons(earlier), Reason(code="reused", text=text)),
             "image": intake.image,
             "reused_from": earlier.upload_id,
             "index_version": intake.index_version,
