@@ -123,8 +123,8 @@ def loop(settings: FitSettings, state: State, stream: Iterator[Batch], beside: S
         smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
         if state.hard.due(state.step) and beside.pool is not None:
             mine(settings, state, beside)
-        line = beside.throughput.line(_making(beside))
-        bar.update(task, completed=state.step, loss=smooth, rate=rate, speed=line)
+        speed = beside.throughput.short(_making(beside))
+        bar.update(task, completed=state.step, loss=smooth, rate=rate, speed=speed)
         if beside.tracking is not None and state.step % TRACKED_EVERY == 0:
             beside.tracking.numbers(state.step, _numbers(beside, smooth, rate))
         if state.step % settings.checkpoint_every == 0:

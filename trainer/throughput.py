@@ -45,3 +45,7 @@ class Throughput:
             f"{self.reached:.1f} samples/s (making {making:.1f}, fitting {self.fitting:.1f}, "
             f"{self.waiting:.0%} of the time waiting for samples)"
         )
+
+    def short(self, making: float) -> str:
+        """What fits beside a progress bar."""
+        return f"making {making:.0f}/s fitting {self.fitting:.0f}/s"
