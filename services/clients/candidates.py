@@ -96,7 +96,7 @@ class Candidates:
             await connection.execute(_REGISTER, _parameters(picture))
 
     async def withdraw(self, picture: Picture) -> None:
-        """Take an upload out again that turned out not to be acceptable. Another upload of its content stays."""
+        """Take an upload out again that turned out not to be acceptable, unless others of its content came, too."""
         async with self._database.connection() as connection:
             await connection.execute(_WITHDRAW, _parameters(picture))
 
@@ -242,7 +242,10 @@ on conflict (tenant, sha256, trusted) do update
 
 _WITHDRAW = """
 delete from candidate
-where tenant = %(tenant)s and sha256 = %(sha256)s and not trusted and original_id = %(original_id)s
+where tenant = %(tenant)s and sha256 = %(sha256)s and not trusted and original_id = %(original_id)s and not exists (
+    select 1 from upload
+    where upload.tenant = %(tenant)s and upload.sha256 = %(sha256)s and upload.upload_id <> %(original_id)s
+)
 """
 
 _KNOWN = "select * from content where sha256 = %(sha256)s"

@@ -14,6 +14,7 @@ import pytest
 from services.cli.originals_list import pages
 from services.clients.candidates import _NEAREST, NEWEST, Candidates, Geometries, Geometry, Originals, Picture
 from services.clients.database import Database
+from services.clients.late import Uploads
 from services.core.intake.fingerprint import orientations
 from tests.clients.examples import NOON, fingerprint, pdq_at, picture, sha256_of, stored
 
@@ -45,6 +46,21 @@ async def test_pictures_beyond_the_distance_are_not_found(candidates: Candidates
     for distance in (10, 30, 31, 200):
         await candidates.register(picture(f"{distance}", pdq=pdq_at(distance)))
     assert await ids(candidates, max_distance=30) == ["id-10", "id-30"]
+
+
+async def test_an_upload_that_is_withdrawn_is_not_found_unless_others_had_the_same_content(
+    candidates: Candidates, database: Database
+) -> None:
+    alone, shared = picture("alone", original_id="u-1"), picture("shared", original_id="u-2")
+    trusted = picture("alone", original_id="u-1", trusted=True)
+    for each in (alone, shared, trusted):
+        await candidates.register(each)
+    for upload_id, word in (("u-1", "alone"), ("u-2", "shared"), ("u-3", "shared")):
+        await Uploads(database).remember("acme", upload_id, sha256_of(word))
+    await candidates.withdraw(alone)
+    await candidates.withdraw(shared)
+    assert await ids(candidates, trusted=False) == ["u-2"]
+    assert await ids(candidates, trusted=True) == ["u-1"]
 
 
 async def test_another_tenants_pictures_are_not_found(candidates: Candidates) -> None:
