@@ -187,6 +187,9 @@ class Model(Generic[R]):
         decisive: float,
         original_mask: npt.NDArray[np.uint8] | None,
     ) -> Analysis:
+        if item.copies:
+            mask, score = single.with_copies(item, mask, score)
+            decisive = qes(mask)
         return Analysis(
             model=self.name,
             version=self.version,
@@ -201,6 +204,7 @@ class Model(Generic[R]):
             homography=item.maps[0] if item.maps else None,
             original_mask=original_mask,
             notes=item.notes,
+            copies=single.copied_parts(item),
         )
 
     def _guarded(self, work: Callable[[], T]) -> T | ItemError:

@@ -25,6 +25,7 @@ from model_archive.networks.pair_kind import KINDS
 from model_archive.networks.prior import PriorFeatures, prior_matches
 from model_archive.networks.registry import GRANULE
 from services.core import alignment, pixels
+from services.core.copy_move import Copy
 from services.core.placement import Placement, place, place_objects
 
 ORIGINAL_SIDE = 2048  # originals keep more detail, because an upload may be a crop of one
@@ -63,8 +64,8 @@ class Prepared:
     of the full original; `exact` [H,W] bool marks every changed pixel, where that is known for certain.
 
     Of an upload alone: `orientation` by which its mask is turned upright (`full` is then not), `notes` on its evidence,
-    and where it is looked at in `tiles`, the `picture` that they are cut from and the `look_pixels` to which it would
-    be reduced for want of time.
+    `copies` of parts of it (their masks have a reduced size), and where it is looked at in `tiles`, the `picture` that
+    they are cut from and the `look_pixels` to which it would be reduced for want of time.
     """
 
     x: Floats | None
@@ -81,6 +82,7 @@ class Prepared:
     seconds: float = 0.0
     orientation: int = 1
     notes: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
     picture: pixels.Picture | None = None
     tiles: Tiles | None = None
     look_pixels: int = 0

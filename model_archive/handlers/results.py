@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from services.core import pixels
 from services.core.errors import Rejected
+from services.core.evidence import CopiedPart
 
 Kind = Literal["spg", "sdg", "unrelated"]
 KEYWORD = "pentimento"
@@ -50,7 +51,8 @@ class Analysis:
     alignment explains; `homography` [3,3] takes the original's pixels to the upload's, at full sizes; `original_mask`
     [h,w] uint8 marks in the original, at its full size, the object that was taken (`sdg` only).
 
-    `notes` are known for uploads alone: which evidence was missing or weak, as slugs of `services.core.evidence`.
+    `notes` and `copies` are known for uploads alone: which evidence was missing or weak, as slugs of
+    `services.core.evidence`, and which parts are there twice.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Analysis:
     homography: npt.NDArray[np.float64] | None = None
     original_mask: npt.NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
+    copies: tuple[CopiedPart, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Everything but the mask, as JSON values."""
@@ -75,7 +78,8 @@ class Analysis:
             facts["kind"] = self.kind
         numbers = {"score": round(self.score, 6), "qes": round(self.qes, 6), "inliers": self.inliers}
         overlap = None if self.overlap is None else round(self.overlap, 6)
-        notes = {"notes": list(self.notes)} if self.kind is None else {}
+        copies = [asdict(part) for part in self.copies]
+        notes = {"notes": list(self.notes), "copies": copies} if self.kind is None else {}
         size = {"width": width, "height": height}
         return facts | numbers | {"overlap": overlap} | size | {"seconds": round(self.seconds, 4)} | notes
 

@@ -20,9 +20,10 @@ from model_archive.handlers import tiling
 from model_archive.handlers.pairing import Prepared
 from model_archive.handlers.results import SingleRequest
 from model_archive.networks.registry import GRANULE
-from services.core import pixels
+from services.core import copy_move, pixels
+from services.core.copy_move import Copy
 from services.core.errors import Broken
-from services.core.evidence import notes_on
+from services.core.evidence import Box, CopiedPart, notes_on
 
 NETWORK = "web_iml"
 
@@ -32,6 +33,12 @@ PIXELS = "PENTIMENTO_UNCONSTRAINED_PIXELS"
 DEADLINE = "PENTIMENTO_UNCONSTRAINED_DEADLINE_S"
 """Environment: seconds for one request (TorchServe: for one batch). Unset: SERVED_DEADLINE_S where a server waits for
 the answer, no limit in the offline commands."""
+
+COPIED = 250
+"""Probability, 0..255, of a pixel of a part that was copied."""
+
+COPY_SCORE = 0.97
+"""Score of a picture with such a part, at even odds: they are hardly ever found in authentic ones (docs/models.md)."""
 
 SERVED_DEADLINE_S = 40.0
 """Below the client's own deadline (60 s), in which a request also queues and travels."""
@@ -71,10 +78,12 @@ def prepared_single(request: SingleRequest, limits: Limits) -> Prepared:
     picture = pixels.open_image(request.upload)
     turned, picture = picture.orientation, picture.as_stored()
     size = picture.width, picture.height
+    prepared = Prepared(None, size, size, NETWORK, orientation=turned, notes=notes_on(picture))
+    prepared.copies = tuple(copy_move.copies(_small(picture.rgb, copy_move.WORKING_SIDE / max(size))))
     if picture.width * picture.height <= min(limits.look_pixels, limits.pixels):
-        x = preprocess.padded(preprocess.single_input(picture.rgb, picture.jpeg_steps), GRANULE)[None]
-        return Prepared(x, size, size, NETWORK, orientation=turned, notes=notes_on(picture))
-    prepared = Prepared(None, size, size, NETWORK, orientation=turned, notes=notes_on(picture), picture=picture)
+        prepared.x = preprocess.padded(preprocess.single_input(picture.rgb, picture.jpeg_steps), GRANULE)[None]
+        return prepared
+    prepared.picture = picture
     prepared.look_pixels = min(limits.look_pixels, limits.pixels)
     if picture.width * picture.height > limits.pixels:
         return reduced(prepared)
@@ -97,16 +106,49 @@ def reduced(prepared: Prepared, *, out_of_time: bool = False) -> Prepared:
     if prepared.picture is None:
         raise ValueError("only a picture that was kept can be reduced")
     picture = prepared.picture
-    scale = min(1.0, math.sqrt(prepared.look_pixels / (picture.width * picture.height)))
-    working = max(1, int(picture.width * scale)), max(1, int(picture.height * scale))
-    small = np.asarray(cv2.resize(picture.rgb, working, interpolation=cv2.INTER_AREA), np.uint8)
-    x = preprocess.padded(preprocess.single_input(small), GRANULE)[None]
+    small = _small(picture.rgb, math.sqrt(prepared.look_pixels / (picture.width * picture.height)))
     return Prepared(
-        x,
-        working,
+        preprocess.padded(preprocess.single_input(small), GRANULE)[None],
+        (small.shape[1], small.shape[0]),
         prepared.full,
         NETWORK,
         orientation=prepared.orientation,
         notes=notes_on(picture, reduced=True, out_of_time=out_of_time),
+        copies=prepared.copies,
         seconds=prepared.seconds,
     )
+
+
+def with_copies(prepared: Prepared, mask: pixels.Pixels, score: float) -> tuple[pixels.Pixels, float]:
+    """A mask [H,W] uint8 and a score 0..1 of a network, with the copies that were found without it."""
+    if not prepared.copies:
+        return mask, score
+    forged = np.any([copy.forged for copy in prepared.copies], axis=0).astype(np.uint8) * COPIED
+    laid = cv2.resize(forged, prepared.full, interpolation=cv2.INTER_LINEAR)
+    return np.maximum(mask, np.asarray(laid, np.uint8)), max(score, COPY_SCORE)
+
+
+def copied_parts(prepared: Prepared) -> tuple[CopiedPart, ...]:
+    """The copies of a picture as boxes in its full upright size."""
+    return tuple(_part(copy, prepared) for copy in prepared.copies)
+
+
+def _part(copy: Copy, prepared: Prepared) -> CopiedPart:
+    first, second = (_box(place, prepared) for place in (copy.first, copy.second))
+    told = max(copy.second_chance, 1.0 - copy.second_chance) >= copy_move.TOLD_APART
+    return CopiedPart(first, second, told) if copy.second_chance >= 0.5 else CopiedPart(second, first, told)
+
+
+def _box(place: copy_move.Mask, prepared: Prepared) -> Box:
+    upright = pixels.upright(place.astype(np.uint8), prepared.orientation)
+    scale = max(prepared.full) / max(upright.shape)
+    x, y, width, height = (round(side * scale) for side in cv2.boundingRect(np.ascontiguousarray(upright)))
+    return x, y, width, height
+
+
+def _small(rgb: pixels.Pixels, scale: float) -> pixels.Pixels:
+    """A picture [H,W,3] reduced by a factor, never enlarged."""
+    if scale >= 1.0:
+        return rgb
+    size = max(1, int(rgb.shape[1] * scale)), max(1, int(rgb.shape[0] * scale))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -15,16 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_archive.networks.blocks import z_scores
+from services.core.pixels import STANDARD_STEPS
 
 BLOCK = 8
 LUMA = (0.299, 0.587, 0.114)
-STANDARD_STEPS = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
-    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
-    72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
-"""The table of luma that ITU-T T.81 gives as an example (K.1), quality 50 of libjpeg, row by row."""
-
 LOW = (1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40)
 """The lowest frequencies but the mean, in JPEG's zigzag order, as places in a block row by row."""
 

@@ -124,4 +124,4 @@ def _answer(answer: Analysis | ItemError) -> Analysis:
 def _finding(analysis: Analysis, policy: Policy) -> Finding:
     mask = describe(analysis.mask, threshold=policy.mask_threshold, qes=analysis.qes, object_key=analysis.model)
     model = ModelVersion(name=analysis.model, version=analysis.version)
-    return Finding(model=model, score=analysis.score, mask=mask, kind=analysis.kind, notes=analysis.notes)
+    return Finding(model, analysis.score, mask, analysis.kind, analysis.notes, analysis.copies)

@@ -4,7 +4,8 @@ In: the bytes of the PNG. Out: a `Localisation`. Pixels stay compressed here: th
 bounded, and the mask is decoded where it is needed. The same PNG comes from every model server, so the servers' clients
 share this file. The chunk's keyword is `pentimento`; its text is JSON:
 
-    {"model", "version", "kind", "score", "qes", "inliers", "overlap", "width", "height", "seconds", "notes"}
+    {"model", "version", "kind", "score", "qes", "inliers", "overlap", "width", "height", "seconds", "notes",
+     "copies"}
 
 PNG chunks: https://www.w3.org/TR/png-3/#5Chunk-layout
 """
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.core.errors import REJECTION_CODES, Broken, Rejected
 from services.core.events import ModelVersion
+from services.core.evidence import CopiedPart
 
 KEYWORD = b"pentimento"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,7 +41,8 @@ class Localisation:
     `png` is an 8-bit grey picture of the upload's full oriented size, 0..255 = probability 0..1 of manipulation.
     `score` (calibrated) and `qes` are 0..1. `kind`, `inliers` and `overlap` (0..1) are None where no original was
     compared. `width` and `height` are pixels, `seconds` is the time that the model took. `notes` say which evidence was
-    missing or weak, slugs of `services.core.evidence`, and of servers that are newer than this client.
+    missing or weak, slugs of `services.core.evidence`, and of servers that are newer than this client;
+    `copies` are parts of the upload that are there twice.
     """
 
     png: bytes = field(repr=False)
@@ -53,6 +56,7 @@ class Localisation:
     height: int
     seconds: float
     notes: tuple[str, ...] = ()
+    copies: tuple[CopiedPart, ...] = ()
 
 
 class _Fault(BaseModel):
@@ -81,6 +85,7 @@ class _Text(BaseModel):
     height: Size
     seconds: Annotated[float, Field(ge=0.0)]
     notes: Annotated[tuple[Note, ...], Field(max_length=32)] = ()
+    copies: Annotated[tuple[CopiedPart, ...], Field(max_length=8)] = ()
 
 
 def read_localisation(png: bytes, *, model: str) -> Localisation:
@@ -111,6 +116,7 @@ def read_localisation(png: bytes, *, model: str) -> Localisation:
         height=height,
         seconds=said.seconds,
         notes=said.notes,
+        copies=said.copies,
     )
 
 

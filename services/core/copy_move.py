@@ -259,7 +259,7 @@ def _around(mask: Pixels, points: Floats) -> Mask:
 
 
 def _apart(seen: Pixels) -> float:
-    return max(16.0, _NEAREST * max(seen.shape))
+    return float(max(16.0, _NEAREST * max(seen.shape)))
 
 
 def _at_full_size(copy: Copy, width: int, height: int) -> Copy:

@@ -1,14 +1,39 @@
-"""What a picture cannot show when it is looked at alone: notes on evidence that was missing or weak. Pure.
+"""What stands behind an answer about a picture alone: notes on missing or weak evidence, and copied parts. Pure.
 
 In: a picture as it was opened, and how it was analysed. Out: slugs, e.g. `no_jpeg_history`, the same for the same
-picture. A note says what the answer did not rest on. It is no finding, neither for nor against the picture.
+picture. A note says what the answer did not rest on. It is no finding, neither for nor against the picture; a
+`CopiedPart` is one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from services.core.pixels import Picture
+from services.core.pixels import STANDARD_STEPS, Picture
+
+Box = tuple[int, int, int, int]
+"""x, y, width and height in pixels of the full upright picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedPart:
+    """Two places of one picture that are the same to the finest detail. `told` says that `copy` is known to be the copy
+    and `source` what it was copied from; otherwise it may be either way round."""
+
+    source: Box
+    copy: Box
+    told: bool
+
+    def words(self) -> str:
+        """The finding as a sentence."""
+        x, y, width, height = self.copy
+        size, other = f"{width} x {height} pixels", f"({self.source[0]}, {self.source[1]})"
+        if self.told:
+            return f"A part of it, {size} at ({x}, {y}), is a copy of its place at {other}."
+        return f"Two places in it, {size} at ({x}, {y}) and at {other}, are the same: one is a copy of the other."
+
 
 NO_JPEG_HISTORY = "no_jpeg_history"
 LOW_QUALITY_JPEG = "low_quality_jpeg"
@@ -34,19 +59,6 @@ COARSE = 1.0
 """Quantisation, as a multiple of ITU-T T.81's own table, above which a JPEG is coarse: below quality 50 in libjpeg's
 words. The single-image network is fitted on qualities from 50 up."""
 
-# fmt: off
-_STANDARD = (  # ITU-T T.81, table K.1: luminance steps, row by row
-    16, 11, 10, 16, 24, 40, 51, 61,
-    12, 12, 14, 19, 26, 58, 60, 55,
-    14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77,
-    24, 35, 55, 64, 81, 104, 113, 92,
-    49, 64, 78, 87, 103, 121, 120, 101,
-    72, 92, 95, 98, 112, 100, 103, 99,
-)
-# fmt: on
-
 
 def notes_on(picture: Picture, *, reduced: bool = False, out_of_time: bool = False) -> tuple[str, ...]:
     """The notes on a picture that was opened at its full size, in NOTES' order.
@@ -70,4 +82,4 @@ def coarseness(steps: tuple[int, ...]) -> float:
 
     1 is libjpeg's quality 50, 0.5 its 75, 2 its 25 (there: ratio = 50 / quality below 50, 2 - quality / 50 above).
     """
-    return float(np.median(np.asarray(steps, np.float64) / np.asarray(_STANDARD, np.float64)))
+    return float(np.median(np.asarray(steps, np.float64) / np.asarray(STANDARD_STEPS, np.float64)))

@@ -158,7 +158,7 @@ class Judge:
             png = answer.png if full is grey else encode_png(full)
             key = mask_key(png)
             mask = describe(full, threshold=self._policy.mask_threshold, qes=answer.qes, object_key=key)
-            finding = Finding(model=answer.model, score=answer.score, mask=mask, kind=answer.kind, notes=answer.notes)
+            finding = Finding(answer.model, answer.score, mask, answer.kind, answer.notes, answer.copies)
             return png, key, finding
 
         png, key, finding = await asyncio.to_thread(measure)

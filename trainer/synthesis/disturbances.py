@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from model_archive.networks.inputs import STANDARD_STEPS
+from services.core.pixels import STANDARD_STEPS
 
 _CHROMA_STEPS = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,

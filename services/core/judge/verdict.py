@@ -22,6 +22,7 @@ from services.core.events import (
     Reason,
     VerdictReached,
 )
+from services.core.evidence import CopiedPart
 from services.core.judge.late import first_reasons
 from services.core.judge.route import Alone, Compare, Identical, Route
 from services.core.policy import PathPolicy, Policy
@@ -29,14 +30,15 @@ from services.core.policy import PathPolicy, Policy
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one path found: calibrated `score` 0..1, the mask, which kind of pair it saw (constrained only), and `notes`
-    on evidence that was missing or weak (unconstrained only)."""
+    """What one path found: calibrated `score` 0..1, the mask, which kind of pair it saw (constrained only), `notes` on
+    evidence that was missing or weak, and `copies` of parts of the picture (both unconstrained only)."""
 
     model: ModelVersion
     score: float
     mask: Mask
     kind: Literal["spg", "sdg", "unrelated"] | None = None
     notes: tuple[str, ...] = ()
+    copies: tuple[CopiedPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def _alone(finding: Finding, policy: Policy, *, compared: bool) -> Outcome:
         Decision.NO_EVIDENCE: "no_traces",
     }[level]
     reasons = [Reason(code=code, text=text)]
+    reasons += [Reason(code="copied_within", text=part.words()) for part in finding.copies]
     if compared:
         reasons.append(Reason(code="candidate_unrelated", text="The candidate original turned out to be unrelated."))
     else:
