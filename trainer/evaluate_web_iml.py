@@ -13,7 +13,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -46,16 +46,15 @@ UNCALIBRATED = 0.5  # a baseline's threshold where there are no photographs to c
 
 def run(
     model: Model[SingleRequest], items: Sequence[SingleItem], changes: Sequence[str], console: Console
-) -> list[Measured]:
-    """Every picture after every change, one after the other, with a progress bar."""
-    found = []
+) -> Iterator[Measured]:
+    """Every picture after every change, one after the other, with a progress bar. All of the first change comes first,
+    so that a run that is ended early has measured whole sets."""
     with Progress(console=console) as bar:
         task = bar.add_task("pictures", total=len(items) * len(changes))
-        for item in items:
-            for change in changes:
-                found.append(measured(model, item, change))
+        for change in changes:
+            for item in items:
+                yield measured(model, item, change)
                 bar.advance(task)
-    return found
 
 
 def line(row: Measured) -> str:
@@ -103,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     changes = ["clean", *(change for change in CHANGES[1:] if change in (options.change or CHANGES))]
     rows = run(model, items, changes, console)
     if options.json:
-        print("\n".join(line(row) for row in rows))
+        for row in rows:
+            print(line(row), flush=True)
         return 0
     said = Setting(
         date=time.strftime("%Y-%m-%d"),
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         policy=DEFAULT_POLICY.version,
         command=shlex.join(["python", "-m", "trainer.evaluate_web_iml", *given]),
     )
-    text = web_iml_page.page(rows, thresholds, said, mark)
+    text = web_iml_page.page(list(rows), thresholds, said, mark)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     else:
