@@ -163,6 +163,22 @@ def test_the_contact_sheet_is_written(photo_folder: Path, tmp_path: Path, capsys
     assert "4 samples of 12 photographs" in capsys.readouterr().out
 
 
+def test_the_rate_of_making_samples_is_printed_for_every_network(
+    photo_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert contact.main(["--photos", str(photo_folder / "photos"), "--rate", "--samples", "2", "--size", "64"]) == 0
+    said = capsys.readouterr().out
+    rates = dict(line.split() for line in said.splitlines()[1:])
+    assert set(rates) == {"correlation", "difference", "pair_kind", "web_iml"}
+    assert all(float(rate) > 0 for rate in rates.values())
+
+
+def test_neither_sheet_nor_rate_is_refused_with_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        contact.main([])
+    assert "--sheet PNG" in capsys.readouterr().err
+
+
 def test_a_part_of_which_enough_changed_counts_whole_and_of_another_only_that() -> None:
     mask, seen = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
     mask[2:12, 2:12] = mask[20:40, 20:40] = True

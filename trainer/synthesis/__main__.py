@@ -1,11 +1,13 @@
-"""A contact sheet of generated samples: `python -m trainer.synthesis --photos DIR --sheet out.png`.
+"""Generated samples, to look at or to time: `python -m trainer.synthesis --photos DIR --sheet out.png` or `--rate`.
 
-Top half: single pictures as forgery, mask, authentic twin. Bottom half: pairs as forged, original, mask.
+The sheet's top half: single pictures as forgery, mask, authentic twin. Bottom half: pairs as forged, original, mask.
+The rate: samples a second that one core makes for each network, input and target, as a fit is fed with them.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import cv2
@@ -16,21 +18,49 @@ from trainer.synthesis.photos import PhotoPool
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draws the sheet and prints where it is. Returns the exit status."""
+    """Draws the sheet and prints where it is, or prints the rates. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainer.synthesis", description=__doc__)
     parser.add_argument("--photos", type=Path, action="append", help="folder of photographs (default: samples/)")
     parser.add_argument("--outlines", type=Path, action="append", default=[], help="folder of label maps, same stems")
-    parser.add_argument("--sheet", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--sheet", type=Path, help="PNG to write")
+    parser.add_argument("--rate", action="store_true", help="print samples a second and core for each network")
+    parser.add_argument("--samples", type=int, default=100, help="samples of each network that are timed")
     parser.add_argument("--rows", type=int, default=6, help="samples per column of the sheet")
     parser.add_argument("--size", type=int, default=256, help="side of a sample in pixels")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
+    if options.sheet is None and not options.rate:
+        parser.error("give --sheet PNG to look at samples, or --rate to time them")
     pool = PhotoPool.scan(options.photos or [Path("samples")], options.outlines, split="all")
+    if options.rate:
+        print(f"samples/s on one core, {options.size} x {options.size} pixels, {len(pool.photos)} photographs")
+        for name, rate in rates(pool, options.seed, options.samples, options.size).items():
+            print(f"{name:<12} {rate:8.1f}")
+    if options.sheet is None:
+        return 0
     cv2.imwrite(
         str(options.sheet), cv2.cvtColor(sheet(pool, options.seed, options.rows, options.size), cv2.COLOR_RGB2BGR)
     )
     print(f"{options.sheet}: {options.rows * 4} samples of {len(pool.photos)} photographs, seed {options.seed}")
     return 0
+
+
+def rates(pool: PhotoPool, seed: int, count: int, size: int) -> dict[str, float]:
+    """Samples a second of processor time by network, over `count` samples each, on one thread.
+
+    Processor time rather than the clock's, so that what else the machine does counts as little as it can.
+    """
+    from trainer.data import EXAMPLES
+
+    cv2.setNumThreads(1)
+    found = {}
+    for name, example in sorted(EXAMPLES.items()):
+        example(pool, seed, 0, size)  # what only the first one pays for
+        started = time.process_time()
+        for index in range(count):
+            example(pool, seed, index, size)
+        found[name] = count / max(time.process_time() - started, 1e-9)
+    return found
 
 
 def sheet(pool: PhotoPool, seed: int, rows: int, size: int) -> np.ndarray:
