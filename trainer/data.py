@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from model_archive import preprocess
 from model_archive.networks.pair_kind import KINDS
+from model_archive.networks.registry import WEB_IML
 from trainer.synthesis import objects, samples
 from trainer.synthesis.photos import PhotoPool
 
@@ -69,12 +70,12 @@ EXAMPLES: dict[str, Callable[[PhotoPool, int, int, int], Example]] = {
     "correlation": object_example,
     "difference": pair_example,
     "pair_kind": kind_example,
-    "web_iml": single_example,
+    **dict.fromkeys(WEB_IML, single_example),
 }
 """How an example of each network is made."""
 
 
-MARKING = ("correlation", "difference", "web_iml")
+MARKING = ("correlation", "difference", *WEB_IML)
 """Networks that answer with a mask and a score of the picture; `pair_kind` answers with neither."""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model_archive.networks.blocks import Localisation
+from model_archive.networks.registry import WEB_IML
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ LOSSES: dict[str, Callable[[Any, Tensor, LossWeights], Tensor]] = {
     "correlation": localisation_loss,
     "difference": localisation_loss,
     "pair_kind": kind_loss,
-    "web_iml": localisation_loss,
+    **dict.fromkeys(WEB_IML, localisation_loss),
 }
 """What each network's fit makes small."""
 

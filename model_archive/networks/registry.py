@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import nn
 
+from model_archive.networks import backbones
 from model_archive.networks.correlation import CorrelationNetwork
 from model_archive.networks.difference import DifferenceNetwork
 from model_archive.networks.pair_kind import PairKindNetwork
@@ -32,11 +34,21 @@ def _web_iml() -> nn.Module:
     return WebImlNetwork(widths=(24, 48, 112, 160), depths=(0, 1, 3, 3), fused=64)
 
 
+def _web_iml_with(backbone: str) -> nn.Module:
+    seen = backbones.pyramid(backbone)
+    return WebImlNetwork(widths=(48, 96, 192, 320), depths=(1, 2, 3, 3), fused=128, backbone=seen)
+
+
+WEB_IML = ("web_iml", *(f"web_iml_{backbone}" for backbone in backbones.WIDTHS))
+"""Sizes of the single-image network, the shipped one first; the others have a ConvNeXt beside them."""
+
+
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "correlation": _correlation,
     "difference": _difference,
     "pair_kind": _pair_kind,
     "web_iml": _web_iml,
+    **{f"web_iml_{backbone}": partial(_web_iml_with, backbone) for backbone in backbones.WIDTHS},
 }
 """Builders by name. The weights they start with are random: load fitted ones with `model_archive.weights`."""
 

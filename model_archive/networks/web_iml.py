@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_archive.networks.backbones import Pyramid
 from model_archive.networks.blocks import (
     Anomaly,
     Context,
@@ -30,14 +31,20 @@ from model_archive.networks.blocks import (
 from model_archive.networks.inputs import BLOCK, BlockStatistics, Residuals
 
 RGB = 3
+_NOTHING = (0.0, 0.0, 0.0)
 
 
 class WebImlNetwork(nn.Module):
     """Encoder at 1/2 .. 1/16 of the size; first mask at 1/8, corrected at 1/4, sharpened with features at 1/2."""
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], fused: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], depths: Sequence[int], fused: int, backbone: Pyramid | None = None
+    ) -> None:
+        """`widths` and `depths` are those of the encoder's four levels, `fused` the width of what sees them together.
+        A `backbone` adds what it sees of RGB to the levels at 1/4, 1/8 and 1/16."""
         super().__init__()
         first, second, third, fourth = widths
+        self.backbone = None if backbone is None else _Seen(backbone, (second, third, fourth))
         self.residuals = Residuals()
         self.statistics = BlockStatistics()
         self.stem = nn.Sequential(
@@ -70,10 +77,11 @@ class WebImlNetwork(nn.Module):
         rgb, steps = x[:, :RGB], x[:, RGB, :BLOCK, :BLOCK].flatten(1).float() * 255.0
         residuals = self.residuals(rgb)
         half = self.stem(torch.cat([rgb * 2.0 - 1.0, residuals], dim=1))
-        quarter = self.quarter(half)
+        seen = _NOTHING if self.backbone is None else self.backbone(rgb)
+        quarter = self.quarter(half) + seen[0]
         blocks = self.from_blocks(self.statistics(rgb, residuals, steps))
-        eighth = self.eighth(torch.cat([self.to_eighth(quarter), blocks], dim=1))
-        deep = self.sixteenth(eighth)
+        eighth = self.eighth(torch.cat([self.to_eighth(quarter), blocks], dim=1)) + seen[1]
+        deep = self.sixteenth(eighth) + seen[2]
         fused = self.perception(quarter, eighth, deep)
         coarse = self.coarse_head(fused)
         corrected = self.rectification(quarter, fused, coarse)
@@ -81,6 +89,24 @@ class WebImlNetwork(nn.Module):
         mask = self.fine_head(fine) + enlarged(coarse, half)
         image = self.image_head(deep, functional.avg_pool2d(mask, 2))
         return Localisation(enlarged(mask.float(), x), image, coarse.float(), self.edge_head(corrected).float())
+
+
+class _Seen(nn.Module):
+    """A backbone's maps in the widths of our levels; its deepest is laid into the one above."""
+
+    def __init__(self, backbone: Pyramid, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.pyramid = backbone
+        fourth, eighth, sixteenth, last = backbone.widths
+        inputs = (fourth, eighth, sixteenth + last)
+        self.project = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in zip(inputs, widths, strict=True))
+
+    def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
+        """[B,3,H,W] -> [B,C,H/4,W/4], [B,C,H/8,W/8], [B,C,H/16,W/16]."""
+        fourth, eighth, sixteenth, last = self.pyramid(rgb)
+        deep = torch.cat([sixteenth, enlarged(last, sixteenth)], dim=1)
+        maps = zip(self.project, (fourth, eighth, deep), strict=True)
+        return tuple(project(level) for project, level in maps)
 
 
 class _Perception(nn.Module):

@@ -44,6 +44,7 @@ _WINDOW = 9  # pixels of the windows that are correlated
 _TEXTURED = 2.0  # grey levels of spread in a window; below, correlation means nothing
 _SAME = 0.8  # correlation of a window that belongs to a copy
 _SAME_LEVEL = 4.0  # grey levels that two windows without texture may differ by
+_FLAT_REACH = 17  # pixels: a place without texture belongs to a copy where texture that does is that near
 _LEAST_AREA = 0.0004  # of the picture
 
 TOLD_APART = 2 / 3
@@ -171,8 +172,9 @@ def _checked(seen: Pixels, matrix: Matrix, points: Floats, inliers: int) -> Copy
     inside = (cv2.warpAffine(np.ones_like(fine), matrix, size) > 0.99) & _moved(matrix, seen)
     correlation, spread, level = _windows(fine, laid)
     textured = spread > _TEXTURED
-    agreeing = inside & np.where(textured, correlation > _SAME, np.abs(level) + 0.5 * np.abs(fine - laid) < _SAME_LEVEL)
-    second = _around(_solid(agreeing), points)
+    alike = inside & textured & (correlation > _SAME)
+    level_alike = inside & ~textured & (np.abs(level) + 0.5 * np.abs(fine - laid) < _SAME_LEVEL)
+    second = _around(_solid(alike | (level_alike & _grown(_solid(alike), _FLAT_REACH))), points)
     shown = second & textured
     if shown.sum() < _WINDOW**2:
         return None

@@ -50,6 +50,17 @@ def test_a_mask_has_the_size_of_its_input_and_each_picture_one_logit(name: str, 
     assert out.mask.dtype == out.image.dtype == out.coarse.dtype == torch.float32
 
 
+def test_a_larger_size_of_the_single_image_network_sees_rgb_through_its_backbone() -> None:
+    network = registry.build("web_iml_convnext_tiny").eval()
+    x = torch.rand(1, 4, 64, 96)
+    with torch.inference_mode():
+        out = network(x)
+        assert out.mask.shape == (1, 1, 64, 96)
+        for parameter in network.backbone.pyramid.parameters():
+            parameter.zero_()
+        assert not torch.equal(network(x).mask, out.mask)
+
+
 @pytest.mark.parametrize("name", LOCALISING)
 def test_the_image_head_teaches_the_masks_nothing(name: str) -> None:
     network = registry.build(name)
@@ -81,7 +92,7 @@ def test_the_auxiliary_mask_of_the_pair_network_lies_at_a_sixteenth_of_the_size(
 
 
 def test_an_unknown_network_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(ValueError, match="correlation, difference, pair_kind, web_iml"):
+    with pytest.raises(ValueError, match="correlation, difference, pair_kind, web_iml, web_iml_convnext_base"):
         registry.build("resnet")
 
 

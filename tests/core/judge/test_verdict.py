@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from services.core.errors import REJECTION_CODES, Broken, Rejected
 from services.core.events import Decision, Path
+from services.core.evidence import CopiedPart
 from services.core.judge.route import Alone, Compare, Identical
 from services.core.judge.verdict import Outcome, decide, judged, needs_unconstrained, rejected, reused
 from services.core.policy import PathPolicy, Policy
@@ -40,6 +41,15 @@ def test_alone_score_and_area_decide(score: float, area: float, decision: Decisi
     outcome = decide(Alone(), None, finding(score, area=area), POLICY)
     assert (outcome.decision, outcome.path) == (decision, Path.UNCONSTRAINED)
     assert "no_original" in codes(outcome)
+
+
+@pytest.mark.parametrize(("told", "words"), [(True, "is a copy of its place at (9, 8)"), (False, "one is a copy of")])
+def test_a_copied_part_is_a_reason_in_words(told: bool, words: str) -> None:
+    part = CopiedPart(source=(9, 8, 40, 30), copy=(100, 90, 40, 30), told=told)
+    outcome = decide(Alone(), None, replace(finding(0.97, area=0.1), copies=(part,)), POLICY)
+    assert codes(outcome) == ["traces_found", "copied_within", "no_original"]
+    assert words in outcome.reasons[1].text
+    assert "40 x 30 pixels at (100, 90)" in outcome.reasons[1].text
 
 
 def test_a_difference_from_a_trusted_original_is_a_manipulation_and_names_it() -> None:
