@@ -70,7 +70,7 @@ fit-constrained: setup ## the three networks of the pair model; FIT="--profile g
 	$(BIN)/python -m trainer.fit pair_kind $(FIT_DATA) --steps 500 --version 0.2.0 $(FIT)
 
 fit-web-iml: setup ## the single-image network
-	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --size 192 --steps 1600 $(FIT)
+	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --steps 1650 --version 0.2.0 $(FIT)
 
 eval-constrained: setup ## measure the pair model on real pairs and on generated ones of photographs never fitted on
 	$(BIN)/python -m trainer.evaluate_constrained $(EVAL_SETS) $(EVAL_DATA) --out docs/evaluation-constrained.md
