@@ -54,7 +54,10 @@ def rates(pool: PhotoPool, seed: int, count: int, size: int) -> dict[str, float]
 
     cv2.setNumThreads(1)
     found = {}
-    for name, example in sorted(EXAMPLES.items()):
+    makers = {
+        example: name for name, example in sorted(EXAMPLES.items(), reverse=True)
+    }  # sizes of one network share one
+    for example, name in sorted(makers.items(), key=lambda each: each[1]):
         example(pool, seed, 0, size)  # what only the first one pays for
         started = time.process_time()
         for index in range(count):
