@@ -29,8 +29,8 @@ TILE_PIXELS = 1_179_648
 against the rest of the picture it holds against the rest of the tile, so larger is better; memory is the limit."""
 
 OVERLAP = 64
-"""Pixels that neighbouring tiles share at least; over them one fades into the other. Measured on photographs, 128 agree
-no better with the whole picture, and cost a tenth more."""
+"""Pixels that neighbouring tiles share at least; over them one fades into the other. On two photographs of 1440 x 1056,
+128 came 4 and 8 % closer to the whole picture's mask, with larger tiles; 64 is chosen for the time that it saves."""
 
 LONGEST = 2.0
 """How many times as long as wide a tile may be, if the picture is not itself narrower."""
