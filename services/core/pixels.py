@@ -39,15 +39,7 @@ _PILLOW_WARNS_AT = 89_478_485  # Image.MAX_IMAGE_PIXELS as Pillow ships it; abov
 _MAX_PROFILE_BYTES = 4_000_000  # real CMYK profiles stay below 3 MB
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # TIFF tags, EXIF's too
 _LYING = (5, 6, 7, 8)
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURNED = range(2, 9)
 STANDARD_STEPS = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
@@ -296,13 +288,12 @@ def _picture(image: ImageFile.ImageFile, kind: str, data: bytes, max_pixels: int
     turned = 1
     if orientation is None:
         orientation = turned = _exif_orientation(image.info.get("exif", b""))
-        if orientation in _UPRIGHT:
-            plain = plain.transpose(_UPRIGHT[orientation])
         if orientation in _LYING:
             width, height = height, width
-    if orientation in _UPRIGHT:  # Pillow turns TIFFs itself, their size included
+    if orientation in _TURNED:  # Pillow turns TIFFs itself, their size included
         notes.append("exif_rotated")
-    return Picture(np.array(plain), width, height, kind, tables, tuple(notes), turned)
+    rgb = np.ascontiguousarray(upright(np.array(plain), turned))
+    return Picture(rgb, width, height, kind, tables, tuple(notes), turned)
 
 
 def _fitted(width: int, height: int, max_side: int | None) -> tuple[int, int]:
