@@ -62,19 +62,7 @@ class Intake:
             return (await self._ledger.claim(verdict),)
         if STOP_LISTED in found.notes:
             self._telemetry.metrics.stop_skipped.inc()
-        intaken = ImageIntaken(
-            upload_id=upload.upload_id,
-            tenant=upload.tenant,
-            uploaded_at=upload.uploaded_at,
-            filename=upload.filename,
-            image=known.image,
-            fingerprint=known.fingerprint,
-            candidates=found.candidates,
-            notes=found.notes,
-            index_version=await self._candidates.index_version(),
-            timings_ms=timings.milliseconds,
-        )
-        return (intaken,)
+        return (await self._lookup.intaken(upload, known, found, timings),)
 
     async def original(self, original: OriginalRegistered) -> Sequence[ImageIntaken]:
         """Registers a trusted original. Raises Rejected where it is no usable picture."""

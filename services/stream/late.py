@@ -170,19 +170,8 @@ class Late:
             data = await self._fetch(known.image.object_key)
         with timings.stage("lookup"):
             found = await self._lookup.search(job.tenant, Known(data, known.image, known.fingerprint))
-        return ImageIntaken(
-            upload_id=job.upload_id,
-            tenant=job.tenant,
-            uploaded_at=verdict.uploaded_at,
-            filename=verdict.filename,
-            image=known.image,
-            fingerprint=known.fingerprint,
-            candidates=found.candidates,
-            notes=found.notes,
-            index_version=await self._candidates.index_version(),
-            timings_ms=timings.milliseconds,
-            late_original=LateOriginal(original_id=job.original_id, sha256=job.original_sha256),
-        )
+        late = LateOriginal(original_id=job.original_id, sha256=job.original_sha256)
+        return await self._lookup.intaken(verdict, known, found, timings, late=late)
 
     async def _skip(self, job: LateJob, reason: str) -> None:
         await skipped(self._queue, job.tenant, job.upload_id, job.original_sha256, reason, self._telemetry)

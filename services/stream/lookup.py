@@ -15,12 +15,13 @@ from services.clients.candidates import Candidates, Exempt, Geometries, Geometry
 from services.clients.objects import Objects
 from services.clients.stoplist import StopList
 from services.core.errors import Rejected
-from services.core.events import Candidate
+from services.core.events import Candidate, ImageIntaken, ImageUploaded, LateOriginal, VerdictReached
 from services.core.intake.lookup import rank, verify
 from services.core.intake.stoplist import StopRules
 from services.settings import IntakeSettings
 from services.stream.guard import Known
 from services.stream.pool import DecodePool
+from services.stream.timings import Timings
 
 log = structlog.get_logger()
 NO_FIT = Geometry(0, 0.0, None)
@@ -66,6 +67,30 @@ class Lookup:
         if self._stops and await self._stops.skipped(tenant, known.fingerprint, max_distance=near, ways=ways):
             return Found(candidates, (*known.notes, STOP_LISTED))
         return Found(candidates, known.notes)
+
+    async def intaken(
+        self,
+        about: ImageUploaded | VerdictReached,
+        known: Known,
+        found: Found,
+        timings: Timings,
+        *,
+        late: LateOriginal | None = None,
+    ) -> ImageIntaken:
+        """The event about an upload that was searched for, first or again because of a late original."""
+        return ImageIntaken(
+            upload_id=about.upload_id,
+            tenant=about.tenant,
+            uploaded_at=about.uploaded_at,
+            filename=about.filename,
+            image=known.image,
+            fingerprint=known.fingerprint,
+            candidates=found.candidates,
+            notes=found.notes,
+            index_version=await self._candidates.index_version(),
+            timings_ms=timings.milliseconds,
+            late_original=late,
+        )
 
     async def find(self, tenant: str, known: Known) -> tuple[Candidate, ...]:
         """Near pictures by PDQ, geometrically verified, best first."""
