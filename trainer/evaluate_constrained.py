@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import shlex
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -36,10 +33,10 @@ from services.core.pixels import open_image
 from services.core.policy import DEFAULT_POLICY
 from trainer import baselines, constrained_page, metrics
 from trainer.pair_cases import PairItem, generated_pairs, real_pairs
+from trainer.runs import deliver, this_run
 from trainer.sets import fitted
 from trainer.synthesis.pairs import Kind
 from trainer.synthesis.photos import PhotoPool
-from trainer.tables import Setting
 
 SEED = 20261124
 TEXTURE_SIGMA = 2.0  # pixels; what is finer than this is texture
@@ -199,18 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print("\n".join(json.dumps(asdict(row)) for row in rows))
         return 0
-    said = Setting(
-        date=time.strftime("%Y-%m-%d"),
-        machine=f"{platform.machine()}, {options.threads} thread(s)",
-        version=model.version,
-        policy=DEFAULT_POLICY.version,
-        command=shlex.join(["python", "-m", "trainer.evaluate_constrained", *given]),
-    )
-    text = constrained_page.page(rows, said)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    said = this_run("trainer.evaluate_constrained", given, version=model.version, threads=options.threads)
+    deliver(constrained_page.page(rows, said), options.out)
     return 0
 
 

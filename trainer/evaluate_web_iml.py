@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import shlex
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,8 +20,8 @@ from rich.progress import Progress
 
 from model_archive.handlers.analysis import Model, unconstrained_model
 from model_archive.handlers.results import SingleRequest
-from services.core.policy import DEFAULT_POLICY
 from trainer import web_iml_page
+from trainer.runs import deliver, this_run
 from trainer.single_baselines import BASELINES
 from trainer.single_cases import (
     CALIBRATION_SEED,
@@ -37,7 +34,6 @@ from trainer.single_cases import (
 )
 from trainer.single_measures import Measured, calibrated_thresholds, measured, ours
 from trainer.synthesis.photos import PhotoPool
-from trainer.tables import Setting
 
 COUNT, CALIBRATED, PHOTOS = 150, 100, 120
 QUICK = 2
@@ -105,18 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in rows:
             print(line(row), flush=True)
         return 0
-    said = Setting(
-        date=time.strftime("%Y-%m-%d"),
-        machine=f"{platform.machine()}, {options.threads} thread(s)",
-        version=model.version,
-        policy=DEFAULT_POLICY.version,
-        command=shlex.join(["python", "-m", "trainer.evaluate_web_iml", *given]),
-    )
-    text = web_iml_page.page(list(rows), thresholds, said, mark)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    said = this_run("trainer.evaluate_web_iml", given, version=model.version, threads=options.threads)
+    deliver(web_iml_page.page(list(rows), thresholds, said, mark), options.out)
     return 0
 
 
