@@ -88,7 +88,7 @@ def extract(
     """
     height, width = grey.shape
     full_width, full_height = full_size or (width, height)
-    working = _reduced(grey, side)
+    working = reduced(grey, side)
     detector = cv2.SIFT.create(nfeatures=most, contrastThreshold=contrast)
     keypoints, found = detector.detectAndCompute(working, None)
     looked_at = max(working.shape)
@@ -152,9 +152,9 @@ def warp(original_rgb: Pixels, homography: Matrix, size: tuple[int, int]) -> Pix
     shrink = _local_scale(homography, np.array([[width / 2, height / 2]]))
     source, mapping = original_rgb, homography
     if shrink < 0.75:
-        reduced = max(1, round(width * shrink)), max(1, round(height * shrink))
-        source = np.asarray(cv2.resize(original_rgb, reduced, interpolation=cv2.INTER_AREA), np.uint8)
-        mapping = homography @ resize_map(reduced, (width, height))
+        smaller = max(1, round(width * shrink)), max(1, round(height * shrink))
+        source = np.asarray(cv2.resize(original_rgb, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+        mapping = homography @ resize_map(smaller, (width, height))
     if np.allclose(mapping / mapping[2, 2], np.eye(3), atol=1e-9) and (source.shape[1], source.shape[0]) == size:
         return source
     return np.asarray(cv2.warpPerspective(source, mapping, size, flags=cv2.INTER_LINEAR), np.uint8)
@@ -165,13 +165,14 @@ def coverage(original: Pixels, homography: Matrix, size: tuple[int, int]) -> npt
     return np.asarray(warp(np.full(original.shape[:2], 255, np.uint8), homography, size) >= 250)
 
 
-def _reduced(grey: Pixels, side: int) -> Pixels:
-    height, width = grey.shape
+def reduced(picture: Pixels, side: int) -> Pixels:
+    """A picture [H,W] or [H,W,3] uint8 with its longer side at most `side` pixels, averaged down; never enlarged."""
+    height, width = picture.shape[:2]
     ratio = side / max(height, width)
     if ratio >= 1.0:
-        return grey
+        return picture
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def matches(first: Floats, second: Floats) -> npt.NDArray[np.intp]:

@@ -39,6 +39,7 @@ _RATIO = 0.72  # of squared distances: best to the best that lies elsewhere
 _FARTHEST = 0.25  # squared distance of two RootSIFT descriptors; copies stay far below
 _TOLERANCE = 2.5  # pixels a match may miss the map of its group by
 _GROUPS = 4
+_LEAST_GROUP = 5  # matches that agree, for their places to be looked at
 _SCALES = (0.4, 2.5)
 _WINDOW = 9  # pixels of the windows that are correlated
 _TEXTURED = 2.0  # grey levels of spread in a window; below, correlation means nothing
@@ -104,15 +105,27 @@ def copies(rgb: Pixels) -> list[Copy]:
 def look_alikes(rgb: Pixels) -> list[Copy]:
     """All pairs of places that agree in some windows, certain copies or not."""
     height, width = rgb.shape[:2]
-    scale = min(1.0, WORKING_SIDE / max(height, width))
-    seen = grey(rgb)
-    if scale < 1.0:
-        seen = np.asarray(cv2.resize(seen, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    found = [_checked(seen, matrix, points, inliers) for matrix, points, inliers in _groups(seen)]
+    small = alignment.reduced(rgb, WORKING_SIDE)
+    view = _view(grey(small))
+    found = [_checked(view, matrix, points, inliers) for matrix, points, inliers in _groups(view.levels)]
     kept = [each for each in found if each is not None]
-    small = rgb if scale == 1.0 else cv2.resize(rgb, (seen.shape[1], seen.shape[0]), interpolation=cv2.INTER_AREA)
-    told = [replace(each, second_chance=_second_chance(np.asarray(small), each)) for each in kept]
+    told = [replace(each, second_chance=_second_chance(small, each)) if each.certain else each for each in kept]
     return [_at_full_size(each, width, height) for each in told]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A grey picture [H,W] at which all its groups are checked: `levels` uint8, `fine` float32 a little softened,
+    `detail` float32 what a blur of 1.2 pixels takes away."""
+
+    levels: Pixels
+    fine: Floats
+    detail: Floats
+
+
+def _view(levels: Pixels) -> _View:
+    fine = np.asarray(cv2.GaussianBlur(levels, (0, 0), 0.8), np.float32)
+    return _View(levels, fine, levels.astype(np.float32) - cv2.GaussianBlur(levels, (0, 0), 1.2).astype(np.float32))
 
 
 def _groups(seen: Pixels) -> Iterator[tuple[Matrix, Floats, int]]:
@@ -122,18 +135,18 @@ def _groups(seen: Pixels) -> Iterator[tuple[Matrix, Floats, int]]:
     pairs = _self_matches(features.descriptors, features.points, apart)
     source, target = features.points[pairs[:, 0]], features.points[pairs[:, 1]]
     for _ in range(_GROUPS):
-        if len(source) < LEAST_INLIERS - 1:
+        if len(source) < _LEAST_GROUP:
             return
         found, agreeing = cv2.estimateAffinePartial2D(
             source, target, ransacReprojThreshold=_TOLERANCE, maxIters=2000, confidence=0.99
         )
-        if found is None or agreeing.sum() < LEAST_INLIERS - 1:
+        if found is None or agreeing.sum() < _LEAST_GROUP:
             return
         matrix, inside = np.asarray(found, np.float64), agreeing.ravel() > 0
         start, end = source[inside], target[inside]
         count = min(len(np.unique(np.round(points), axis=0)) for points in (start, end))
         scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-        if _SCALES[0] < scale < _SCALES[1] and count >= LEAST_INLIERS - 1:
+        if _SCALES[0] < scale < _SCALES[1] and count >= _LEAST_GROUP:
             yield matrix, end, count
         returning = np.linalg.norm(target @ matrix[:, :2].T + matrix[:, 2] - source, axis=1) < 2 * _TOLERANCE
         rest = ~(inside | returning)  # each match is there in both directions
@@ -164,14 +177,12 @@ def _near(some: Floats, points: Floats, apart: float) -> Mask:
     return np.asarray(squares < apart**2)
 
 
-def _checked(seen: Pixels, matrix: Matrix, points: Floats, inliers: int) -> Copy | None:
+def _checked(view: _View, matrix: Matrix, points: Floats, inliers: int) -> Copy | None:
     """Where the picture agrees with itself under a map [2,3], around where the matches lie; None where nowhere."""
-    height, width = seen.shape
-    size = width, height
-    fine = np.asarray(cv2.GaussianBlur(seen, (0, 0), 0.8), np.float32)
-    detail = seen.astype(np.float32) - cv2.GaussianBlur(seen, (0, 0), 1.2).astype(np.float32)
+    fine, detail = view.fine, view.detail
+    size = fine.shape[1], fine.shape[0]
     laid = np.asarray(cv2.warpAffine(fine, matrix, size, flags=cv2.INTER_LINEAR), np.float32)
-    inside = (cv2.warpAffine(np.ones_like(fine), matrix, size) > 0.99) & _moved(matrix, seen)
+    inside = (cv2.warpAffine(np.ones_like(fine), matrix, size) > 0.99) & _moved(matrix, view.levels)
     correlation, spread, level = _windows(fine, laid)
     textured = spread > _TEXTURED
     alike = inside & textured & (correlation > _SAME)
