@@ -40,6 +40,7 @@ class Card:
     code_sha256: str = ""
     data_sha256: str = ""
     backbone_sha256: str = ""  # of the file that a pretrained backbone was taken from, if any
+    started_from: str = ""  # version of the weights that the fit went on from, if any
     command: str = ""
     fitted_on: str = ""
 

@@ -77,6 +77,7 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
         code_sha256=code_digest(),
         data_sha256=pool.digest(),
         backbone_sha256="" if settings.backbone_weights is None else sha256(settings.backbone_weights),
+        started_from="" if settings.start_from is None else weights.load(settings.start_from).version,
         command=settings.command,
     )
     if settings.resume and settings.checkpoint.exists():
@@ -259,6 +260,7 @@ def _tracking(settings: FitSettings, state: State, crew: Crew, console: Console,
         "code_sha256": card.code_sha256,
         "data_sha256": card.data_sha256,
         "backbone_sha256": card.backbone_sha256,
+        "started_from": card.started_from,
         "processes": str(crew.world),
         "machine": machine(crew.device, threads=settings.threads, processes=crew.world),
     }

@@ -64,6 +64,7 @@ class FitSettings:
     half: bool = True  # bfloat16 where the processor has it: twice as fast, same masks
     compile: bool = False  # torch.compile: minutes at the start, faster steps; for GPUs
     backbone_weights: Path | None = None  # safetensors file that a network's backbone starts from
+    start_from: Path | None = None  # fitted weights of the same network to go on from, with a schedule of its own
     checkpoint_every: int = 250  # steps
     resume: bool = False
     calibration_samples: int = 400
@@ -87,7 +88,7 @@ class FitSettings:
 
 PROFILED = frozenset(each.name for each in fields(FitSettings)) - {
     *("network", "photos", "outlines", "out", "version", "loss", "mining", "resume", "track", "command"),
-    *("backbone_weights", "device", "half"),
+    *("backbone_weights", "start_from", "device", "half"),
 } | {"mine"}
 """What a profile may set: what depends on the machine or on how long a fit is to be."""
 
@@ -165,6 +166,9 @@ def _parser(base: FitSettings) -> argparse.ArgumentParser:
     parser.add_argument("--track", default=os.environ.get("MLFLOW_TRACKING_URI", ""), help="where MLflow keeps records")
     kept = os.environ.get(BACKBONE_WEIGHTS) or None
     parser.add_argument("--backbone-weights", type=Path, default=kept, help="safetensors file to start a backbone from")
+    parser.add_argument(
+        "--start-from", type=Path, help="fitted weights of the same network to go on from (a warm start)"
+    )
     _add_sizes(parser, base)
     _add_machine(parser, base)
     return parser

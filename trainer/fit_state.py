@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from model_archive import weights
 from model_archive.networks import backbones, registry
+from services.core.errors import Broken
 from trainer.fit_settings import FitSettings
 from trainer.mining import HardExamples
 from trainer.processes import Crew
@@ -63,8 +65,13 @@ class State:
 
 
 def started(settings: FitSettings, crew: Crew) -> State:
-    """A state at step 0."""
+    """A state at step 0: random weights, or those of `settings.start_from`. Raises Broken where these do not fit."""
     network = registry.build(settings.network)
+    if settings.start_from is not None:
+        champion = weights.load(settings.start_from)
+        if champion.card.network != settings.network:
+            raise Broken(f"{settings.start_from} holds {champion.card.network}, not {settings.network}")
+        network.load_state_dict(champion.network.state_dict())
     if settings.backbone_weights is not None:
         backbones.restore(network, settings.backbone_weights)
     network = network.to(crew.device)

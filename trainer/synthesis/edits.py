@@ -40,6 +40,18 @@ def splice(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     return Edit("splice", pasted(rng, host.picture, moved, alpha), alpha > 0.5)
 
 
+def large_splice(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
+    """A large part of another photograph, sharp or hardly feathered: a person, an animal, or all of the background."""
+    cut = shapes.shape(rng, donor.picture.shape[0], share=float(rng.uniform(0.12, 0.5)))
+    if donor.labels is not None and rng.random() < 0.7:
+        found = shapes.thing(rng, donor.labels, shares=(0.1, 0.6))
+        cut = cut if found is None else found
+    moved, alpha, _ = placed(rng, donor.picture, cut, scale=(0.8, 1.4), turn=10)
+    if rng.random() < 0.5:
+        moved = harmonised(rng, moved, alpha, host.picture)
+    return Edit("large_splice", pasted(rng, host.picture, moved, alpha), alpha > 0.5)
+
+
 def copy_move(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     """A part of the host pasted into the host somewhere else. The mask marks the copy, not the source."""
     del donor

@@ -8,6 +8,7 @@ of the file's stem, so that neither calibration nor tests ever see a photograph 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 HELD_OUT_SHARE = 0.08
 TEST_SHARE = 0.06
+RETRIES = (0.5, 2.0, 8.0)  # seconds before a photograph that could not be read is tried again
 Split = Literal["fit", "held_out", "test", "all"]
 """`fit` for weights, `held_out` for their calibration, `test` for figures that are published."""
 
@@ -115,8 +117,16 @@ def _place(stem: str) -> float:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """The picture in a file, [H,W,3] uint8 sRGB. Raises ValueError where it cannot be decoded."""
+    """The picture in a file, [H,W,3] uint8 sRGB. Raises ValueError where it cannot be decoded.
+
+    It is tried again for a while before that: a share that is gone for a moment must not end a fit of hours.
+    """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    for pause in RETRIES:
+        if image is not None:
+            break
+        time.sleep(pause)
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"{path} is not a picture that OpenCV can read: remove it from the folder")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -22,6 +22,8 @@ REDUCED_SHARE = 0.3  # how often a single picture was edited large and reduced f
 REDUCTION = (1.1, 1.7)  # by these factors
 EXACT_PAIRS = 0.1  # how often the two differ by the edit alone, as after a save without loss
 SECOND_EDITS = 0.25  # how often a pair holds two edits
+LARGE_SPLICES = 0.1  # how often a single picture holds a large part of another one
+MORE_EDITS = (0.2, 0.08)  # how often a single picture holds a second one, and then a third
 MOST_EDITED = 0.6  # share of the picture; beyond it there is nothing left to tell the original by
 WHOLE_SHARE = 0.4  # of a part of the mask that must have changed visibly for all of it to count
 VISIBLE_LEVELS = 7  # a pixel that changed by less, in grey levels, cannot be told from recompression
@@ -58,7 +60,7 @@ def single(pool: PhotoPool, seed: int, index: int, size: int) -> SingleSample:
         edited = round(size * float(rng.uniform(*REDUCTION)))
     host = camera_scene(pool, rng, edited)
     donor = camera_scene(pool, rng, edited, labelled=rng.random() < OUTLINED_DONORS)
-    edit = edits.forge(rng, host, donor)
+    edit = _forged_often(rng, host, donor)
     how = [cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC][int(rng.integers(3))]
     file = disturbances.file(rng)
     picture = host.picture if index % 2 else edit.picture
@@ -97,11 +99,27 @@ def matches(rng: np.random.Generator, sample: PairSample) -> np.ndarray:
     return places[rng.integers(0, len(places), count)] if len(places) else np.zeros((0, 2), np.float32)
 
 
+def _forged_often(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
+    """One edit, at times two or three on top of each other: who swaps one face swaps others too."""
+    edit = edits.forge(rng, host, donor)
+    if rng.random() < LARGE_SPLICES:
+        large = edits.large_splice(rng, host, donor)
+        edit = large if large.mask.mean() < MOST_EDITED else edit
+    for chance in MORE_EDITS:
+        if rng.random() >= chance:
+            break
+        edit = _and_another(rng, edit, host, donor)
+    return edit
+
+
 def _forged(rng: np.random.Generator, host: Scene, donor: Scene) -> Edit:
     """One edit, and at times another one on top, as people do."""
     first = edits.forge(rng, host, donor)
-    if rng.random() >= SECOND_EDITS:
-        return first
+    return first if rng.random() >= SECOND_EDITS else _and_another(rng, first, host, donor)
+
+
+def _and_another(rng: np.random.Generator, first: Edit, host: Scene, donor: Scene) -> Edit:
+    """The edit with another one on top; without it where hardly anything of the host would be left."""
     second = edits.forge(rng, Scene(first.picture, host.labels), donor)
     if (first.mask | second.mask).mean() > MOST_EDITED:
         return first

@@ -25,11 +25,15 @@ def region(rng: np.random.Generator, scene: Scene, *, prefer_things: float = 0.7
     return shape(rng, size, share=float(np.exp(rng.uniform(np.log(0.006), np.log(0.3)))))
 
 
-def thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
-    """A connected labelled region of fitting size, [S,S] bool, or None where there is none."""
+def thing(
+    rng: np.random.Generator,
+    labels: np.ndarray,
+    shares: tuple[float, float] = (SMALLEST_SHARE * 2, LARGEST_SHARE),
+) -> np.ndarray | None:
+    """A connected labelled region that covers a share within `shares`, [S,S] bool, or None where there is none."""
     values, counts = np.unique(labels, return_counts=True)
-    shares = counts / labels.size
-    fitting = values[(shares > SMALLEST_SHARE * 2) & (shares < LARGEST_SHARE)]
+    covered = counts / labels.size
+    fitting = values[(covered > shares[0]) & (covered < shares[1])]
     for value in rng.permutation(fitting)[:3]:
         count, parts, stats, _ = cv2.connectedComponentsWithStats((labels == value).astype(np.uint8))
         if count < 2:
@@ -37,7 +41,7 @@ def thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
         largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
         box_width, box_height, area = stats[largest, 2], stats[largest, 3], stats[largest, cv2.CC_STAT_AREA]
         whole_frame = box_width > 0.9 * labels.shape[1] and box_height > 0.9 * labels.shape[0]
-        if area > SMALLEST_SHARE * labels.size and not whole_frame:
+        if area > shares[0] / 2 * labels.size and not whole_frame:
             found: np.ndarray = parts == largest
             return found
     return None
