@@ -23,6 +23,7 @@ FORMAT = "pentimento-weights-1"
 class Card:
     """What travels with weights. `temperature` and `bias` turn the image logit z into the score sigmoid(z/t + b).
 
+    `mask_bias` is added to every pixel's logit: with it, authentic photographs are flagged at 0.5 within a budget.
     `score_at_fpr_1` and `score_at_fpr_5` are the scores that 1 % and 5 % of generated authentic pictures exceed;
     `mask_threshold` is the probability from which on a pixel counts as flagged.
     """
@@ -31,6 +32,7 @@ class Card:
     version: str
     temperature: float = 1.0
     bias: float = 0.0
+    mask_bias: float = 0.0
     mask_threshold: float = 0.5
     score_at_fpr_1: float = 0.5
     score_at_fpr_5: float = 0.5

@@ -11,6 +11,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -40,17 +43,54 @@ QUICK = 2
 UNCALIBRATED = 0.5  # a baseline's threshold where there are no photographs to choose one on
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is asked of one process: a picture and a change."""
+
+    item: SingleItem
+    change: str
+
+
 def run(
-    model: Model[SingleRequest], items: Sequence[SingleItem], changes: Sequence[str], console: Console
+    folder: Path | None,
+    items: Sequence[SingleItem],
+    changes: Sequence[str],
+    console: Console,
+    *,
+    workers: int = 1,
+    threads: int = 1,
 ) -> Iterator[Measured]:
-    """Every picture after every change, one after the other, with a progress bar. All of the first change comes first,
-    so that a run that is ended early has measured whole sets."""
+    """Every picture after every change, in order, with a progress bar; by so many processes of so many threads. All of
+    the first change comes first, so that a run that is ended early has measured whole sets."""
+    works = (Work(item, change) for change in changes for item in items)
     with Progress(console=console) as bar:
         task = bar.add_task("pictures", total=len(items) * len(changes))
-        for change in changes:
-            for item in items:
-                yield measured(model, item, change)
+        done = partial(_done, folder)
+        if workers == 1:
+            _begin(threads)
+            for work in works:
+                yield done(work)
                 bar.advance(task)
+            return
+        with get_context("spawn").Pool(workers, _begin, (threads,)) as pool:
+            for row in pool.imap(done, works):
+                yield row
+                bar.advance(task)
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+@cache
+def _model(folder: Path | None) -> Model[SingleRequest]:
+    """This process's model."""
+    return unconstrained_model(folder)
+
+
+def _done(folder: Path | None, work: Work) -> Measured:
+    return measured(_model(folder), work.item, work.change)
 
 
 def line(row: Measured) -> str:
@@ -78,8 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options = parser.parse_args(given)
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
     console = Console(stderr=True)
     items: list[SingleItem] = [item for folder in options.set for item in real_items(folder)]
     thresholds, mark = dict.fromkeys(BASELINES, UNCALIBRATED), ""
@@ -94,14 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         thresholds = calibrated_thresholds(list(calibration))
     if not items:
         parser.error("nothing to measure: give --set or --photos")
-    model = unconstrained_model(options.weights)
+    version = unconstrained_model(options.weights).version
     changes = ["clean", *(change for change in CHANGES[1:] if change in (options.change or CHANGES))]
-    rows = run(model, items, changes, console)
+    rows = run(options.weights, items, changes, console, workers=options.workers, threads=options.threads)
     if options.json:
         for row in rows:
             print(line(row), flush=True)
         return 0
-    said = this_run("trainer.evaluate_web_iml", given, version=model.version, threads=options.threads)
+    said = this_run("trainer.evaluate_web_iml", given, version=version, threads=options.threads)
     deliver(web_iml_page.page(list(rows), thresholds, said, mark), options.out)
     return 0
 
@@ -120,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         "--change", choices=CHANGES, action="append", help="what happens to pictures, beside nothing (default: all)"
     )
     parser.add_argument("--weights", type=Path, help="folder of other weights than the shipped ones")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process (1)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (1); each holds a model of its own")
     parser.add_argument("--quick", action="store_true", help="a few generated pictures only: does it work?")
     parser.add_argument("--out", type=Path, help="write the page here (default: stdout)")
     parser.add_argument("--json", action="store_true", help="one JSON object a picture and change instead of the page")

@@ -1,9 +1,9 @@
 """Shows where the single-image path fails: `python -m trainer.worst --set DIR --out worst.png`.
 
-In: sets of real forgeries or photographs to make forgeries from, as `trainer.evaluate_web_iml` takes them. Out: a table
-of the worst, and a contact sheet, one row a picture: the upload, the true mask, ours. "Worst" are forgeries by the F1 of
-their mask at the policy's threshold, authentic pictures by the share that is flagged. To be looked at before anything
-is changed: what the figures cannot say is why.
+In: sets of real forgeries or photographs to make forgeries from, as `trainer.evaluate_web_iml` takes them. Out: a
+table of the worst, and a contact sheet, one row a picture: the upload, the true mask, ours. "Worst" are forgeries by
+the F1 of their mask at the policy's threshold, authentic pictures by the share that is flagged. To be looked at before
+anything is changed: what the figures cannot say is why.
 """
 
 from __future__ import annotations

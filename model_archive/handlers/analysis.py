@@ -161,7 +161,7 @@ class Model(Generic[R]):
         batch = torch.from_numpy(inputs).to(device_of(loaded.network)).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             mask, image = marked(loaded.network, batch, flips=self.flips)
-            chances = torch.sigmoid(mask[:, 0]).cpu().numpy()
+            chances = torch.sigmoid(mask[:, 0] + loaded.card.mask_bias).cpu().numpy()
             return chances, (image / loaded.card.temperature + loaded.card.bias).cpu().numpy()
 
     def _found(self, item: Prepared, chance: npt.NDArray[np.float32], score: float) -> Analysis:

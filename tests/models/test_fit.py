@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from model_archive import weights
 from model_archive.networks.blocks import Localisation
+from services.core.errors import Broken
 from trainer import calibrate, schedule
 from trainer.data import Batch, SampleStream, batches
 from trainer.fit import FitSettings, Surroundings, fit, loop, started
@@ -141,3 +142,43 @@ def test_fitted_weights_know_their_seed_code_data_and_command(settings: FitSetti
     assert len(loaded.card.code_sha256) == len(loaded.card.data_sha256) == 64
     assert loaded.card.command == "python -m trainer.fit difference"
     assert loaded.version.startswith("0.1.0+")
+
+
+def test_a_warm_start_begins_at_the_fitted_weights_and_says_so_on_the_card(
+    settings: FitSettings, quiet: Console, tmp_path: Path
+) -> None:
+    first = fit(settings, quiet)
+    champion = weights.load(settings.out)
+    warm = replace(settings, start_from=settings.out, out=tmp_path / "warm.safetensors")
+    begun = started(warm, Crew("cpu")).network.state_dict()
+    assert all(torch.equal(value, begun[name]) for name, value in champion.network.state_dict().items())
+    card = fit(warm, quiet)
+    assert (first.started_from, card.started_from) == ("", champion.version)
+
+
+def test_a_warm_start_from_another_network_is_refused(settings: FitSettings, quiet: Console, tmp_path: Path) -> None:
+    fit(settings, quiet)
+    other = replace(settings, network="pair_kind", start_from=settings.out, out=tmp_path / "other.safetensors")
+    with pytest.raises(Broken, match="holds difference, not pair_kind"):
+        started(other, Crew("cpu"))
+
+
+class Marks(torch.nn.Module):
+    """Gives every pixel its first channel, 0..1, as a logit."""
+
+    def forward(self, x: torch.Tensor) -> Localisation:
+        return Localisation(x[:, :1], x.mean((1, 2, 3)), x[:, :1])
+
+
+@pytest.mark.parametrize(("budget", "left"), [(0.25, 0.25), (0.1, 0.1), (0.0, 0.0)])
+def test_the_mask_bias_leaves_just_the_budget_of_authentic_pixels_flagged(budget: float, left: float) -> None:
+    x = np.linspace(0.005, 0.995, 100, dtype=np.float32).reshape(1, 10, 10)
+    bias = calibrate.mask_bias(Marks(), [x, x], budget)
+    assert (x + bias > 0).mean() == pytest.approx(left, abs=0.011)
+
+
+def test_photographs_of_the_budget_are_whole_after_what_platforms_do(pool: PhotoPool) -> None:
+    inputs = list(islice(calibrate.photograph_inputs(pool), 3))
+    assert [x.shape[0] for x in inputs] == [4, 4, 4]
+    assert inputs[1][3].any()  # saved as JPEG: its steps are known
+    assert not inputs[2][3].any()  # resized and saved without loss
