@@ -1,7 +1,7 @@
 """Embedders, by version, and the tables that hold their vectors.
 
-In: an embedder's name and the length of its vectors. Out: a partition of `embedding` for it, made, searched, retired and
-dropped as a whole. It exists so that two versions lie side by side while a library is embedded anew.
+In: an embedder's name and the length of its vectors. Out: a partition of `embedding` for it, made, retired and dropped
+as a whole. It exists so that two versions lie side by side while a library is embedded anew.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ class Effort:
     workers: int = 2
 
 
+USUAL: Final = Effort()
+
+
 class Embedders:
     """The versions that are there. Every method raises `Unavailable` or `Broken` only."""
 
@@ -84,7 +87,7 @@ class Embedders:
                 "a network with other vectors needs another version"
             )
 
-    async def activate(self, name: str, effort: Effort = Effort()) -> None:
+    async def activate(self, name: str, effort: Effort = USUAL) -> None:
         """Make it the active embedder and retire the former one. Graphs that a bulk load left out are built first.
 
         Raises Broken where there is no such embedder.
@@ -227,9 +230,7 @@ def _graphs(of: Partition, leaf: int) -> Iterator[tuple[str, sql.Composed]]:
         name = f"{_table(of, leaf)}_{kind}"
         yield (
             name,
-            create.format(
-                sql.Identifier(name), table(of, leaf), sql.Literal(of.dimensions), sql.SQL(condition)
-            ),
+            create.format(sql.Identifier(name), table(of, leaf), sql.Literal(of.dimensions), sql.SQL(condition)),
         )
 
 
