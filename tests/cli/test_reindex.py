@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import click
 import pytest
+import typer
 
 from services.cli import originals_reindex
 from services.cli.originals_reindex import Failed, Reindex, Reindexed, reindexed
@@ -128,7 +128,7 @@ async def test_a_new_version_is_built_beside_the_old_one_which_is_then_dropped(
 
 
 async def test_another_version_than_the_one_asked_for_stops_before_anything_is_done(library: Library) -> None:
-    with pytest.raises(click.exceptions.Exit):
+    with pytest.raises(typer.Exit):
         await library.reindexed(version="tiny-9")
     assert await Embedders(library.database).state() == []
 
