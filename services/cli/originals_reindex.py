@@ -173,8 +173,8 @@ async def reindexed(
     missing = await run.missing.count(None, served)
     failed = done.count(False)
     result = Reindexed(served, done.count(True), failed, missing, active=False)
-    known = {state.name for state in await Embedders(run.database).state()}
-    if served not in known or missing > (failed if run.skip_failed else 0):
+    nothing_there = await Embedders(run.database).find(served) is None
+    if nothing_there or missing > (failed if run.skip_failed else 0):
         return result
     return await _activated(run, result)
 
@@ -198,14 +198,14 @@ async def _kept(run: Reindex, served: str, pictures: AsyncGenerator[Embedded, No
         if first is None:
             return
         await versions.prepare(served, first.embedding.vectors.shape[1])
-        state = next((each.state for each in await versions.state() if each.name == served), None)
+        there = await versions.find(served)
 
         async def all_of_them() -> AsyncIterator[Embedded]:
             yield first
             async for each in arriving:
                 yield each
 
-        if state == "building" and count >= BULK:
+        if there is not None and there.state == "building" and count >= BULK:
             await embeddings.load(served, all_of_them())
             return
         async for each in all_of_them():

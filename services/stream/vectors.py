@@ -67,4 +67,5 @@ class PictureVectors:
 
     async def complete(self, embedding: Embedding) -> bool:
         """Whether every original had vectors of this embedder when it was activated."""
-        return await self._embedders.active() == embedding.embedder
+        there = await self._embedders.find(embedding.embedder)
+        return there is not None and there.state == "active"

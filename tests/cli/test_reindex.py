@@ -73,7 +73,8 @@ async def test_what_is_missing_is_embedded_once_and_the_version_is_activated_whe
     assert done == Reindexed("tiny-1", 2, 0, 1, active=False)
     done, _ = await library.reindexed()
     assert done == Reindexed("tiny-1", 1, 0, 0, active=True)
-    assert await Embedders(library.database).active() == "tiny-1"
+    there = await Embedders(library.database).find("tiny-1")
+    assert there is not None and there.state == "active"
     assert (await library.reindexed())[0] == Reindexed("tiny-1", 0, 0, 0, active=True)
     assert library.embedder.asked == 3
     with_uploads = Settings(embedder=EmbedderSettings(register_uploads=True))
