@@ -141,7 +141,17 @@ def test_the_command_writes_a_page_from_the_samples_alone(
     one_forgery: Path, photo_folder: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.md"
-    arguments = ["--set", str(one_forgery), "--photos", str(photo_folder / "photos"), "--split", "all", "--quick", "--workers", "2"]
+    arguments = [
+        "--set",
+        str(one_forgery),
+        "--photos",
+        str(photo_folder / "photos"),
+        "--split",
+        "all",
+        "--quick",
+        "--workers",
+        "2",
+    ]
     assert evaluate_web_iml.main([*arguments, "--change", "JPEG 80", "--out", str(page)]) == 0
     text = page.read_text()
     for heading in ("Against the goals", "Masks", "Masks, by forged area", "Scores", "Authentic pictures", "The worst"):
