@@ -29,7 +29,9 @@ KIND_SIDE = 128
 REGION_SIDE = 128
 """Pixels of both sides at which a region is embedded, whatever shape it has in the picture."""
 
-REGIONS_FROM = 320  # pixels of the shorter side that regions are cut from: the smallest, 40 % of it, is then enlarged never
+REGIONS_FROM = (
+    320  # pixels of the shorter side that regions are cut from: the smallest, 40 % of it, is then enlarged never
+)
 
 SAMPLED_PIXELS = 6_000  # enough to fit ten numbers per channel; keeps large pictures fast
 LEAST_SAMPLES = 64  # with fewer, colours are left as they are
@@ -115,14 +117,14 @@ def kind_input(x: Floats) -> Floats:
     return np.stack(small).astype(np.float32)
 
 
-def region_inputs(rgb: Pixels) -> Floats:
-    """What of a picture [H,W,3] uint8 is embedded: [R,3,REGION_SIDE,REGION_SIDE] float32 0..1, in the order of
+def region_inputs(rgb: Pixels, side: int = REGION_SIDE) -> Floats:
+    """What of a picture [H,W,3] uint8 is embedded: [R,3,side,side] float32 0..1, in the order of
     `regions.REGIONS`. A large picture is reduced first, which hardly changes the regions and saves most of the time."""
     scale = REGIONS_FROM / min(rgb.shape[:2])
     if scale < 1.0:
         height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
         rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    return np.stack([region_input(regions.crop(rgb, box)) for box in regions.REGIONS])
+    return np.stack([region_input(regions.crop(rgb, box), side) for box in regions.REGIONS])
 
 
 def region_input(part: Pixels, side: int = REGION_SIDE) -> Floats:

@@ -1,8 +1,8 @@
 """What draws views of one photograph together and keeps all others apart. Pure functions of vectors and numbers.
 
-InfoNCE (van den Oord et al., 2018; as NT-Xent over a batch of views in Chen et al., ICML 2020) and, as in SSCD (Pizzi et
-al., CVPR 2022), an estimate of the vectors' differential entropy (Kozachenko and Leonenko, 1987; Sablayrolles et al.,
-ICLR 2019) that spreads them over the sphere, so that one threshold means the same everywhere on it.
+InfoNCE (van den Oord et al., 2018; as NT-Xent over a batch of views in Chen et al., ICML 2020) and, as in SSCD (Pizzi
+et al., CVPR 2022), an estimate of the vectors' differential entropy (Kozachenko and Leonenko, 1987; Sablayrolles et
+al., ICLR 2019) that spreads them over the sphere, so that one threshold means the same everywhere on it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def info_nce(vectors: Tensor, photo: Tensor, temperature: float) -> Tensor:
     others = similarity.masked_fill(same, -torch.inf).logsumexp(dim=1, keepdim=True)
     partners = same & ~torch.eye(len(photo), dtype=torch.bool, device=photo.device)
     losses = functional.softplus(others - similarity) * partners
-    return losses.sum() / partners.sum().clamp(min=1)
+    loss: Tensor = losses.sum() / partners.sum().clamp(min=1)
+    return loss
 
 
 def crowding(vectors: Tensor, photo: Tensor) -> Tensor:
@@ -36,4 +37,5 @@ def crowding(vectors: Tensor, photo: Tensor) -> Tensor:
         return vectors.sum() * 0.0
     nearest = (vectors @ vectors.T).masked_fill(same, -torch.inf).argmax(dim=1)
     apart = (vectors - vectors[nearest]).norm(dim=1)
-    return -(apart + _COINCIDENT).log().mean()
+    crowded: Tensor = -(apart + _COINCIDENT).log().mean()
+    return crowded

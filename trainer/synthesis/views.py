@@ -24,6 +24,7 @@ SIDES = (190, 280)  # pixels of the shorter side that pictures are worked at: wh
 OBJECT_SHARES = (0.05, 0.4)  # of the upload that a pasted object covers
 OBJECT_SCALES = (0.35, 2.5)
 THING_SHARES = (0.03, 0.55)  # of the original that an object covers
+HARMONISED = 0.1  # share of the objects whose colours are drawn towards their new ground's
 PLAIN_HOSTS = 0.15  # share of the objects that are alone on a plain ground
 COVERED_SHARE = 0.35  # of the other uploads that a part of another picture covers
 COVERED = (0.01, 0.6)  # share of an upload that another picture covers
@@ -93,7 +94,7 @@ def with_part(rng: np.random.Generator, picture: np.ndarray, labels: np.ndarray 
     size = (host.shape[1], host.shape[0])
     moved = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     alpha = cv2.warpAffine(cut.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
-    if rng.random() < 0.3:
+    if rng.random() < HARMONISED:
         moved = harmonised(rng, moved, alpha, host)
     upload = pasted(rng, host, moved, alpha)
     shared = np.outer(_prominence(alpha > 0.5), _prominence(cut)[: regions.STORED])
@@ -113,8 +114,9 @@ def overlaps(to_photo: np.ndarray, shape: tuple[int, ...], seen: np.ndarray) -> 
         visible = float(regions.crop(seen[..., None].view(np.uint8), box).mean())
         own = abs(cv2.contourArea(quad))
         for place, theirs in enumerate(stored):
-            common, _ = cv2.intersectConvexConvex(quad, theirs)
-            shares[mine, place] = visible * common / (own + abs(cv2.contourArea(theirs)) - common)
+            area = abs(cv2.contourArea(theirs))
+            common = min(cv2.intersectConvexConvex(quad, theirs)[0], own, area)  # which fails where sides coincide
+            shares[mine, place] = visible * common / (own + area - common)
     return shares
 
 

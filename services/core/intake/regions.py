@@ -1,8 +1,8 @@
 """Regions: the parts of a picture that are embedded one by one, so that one object of it can be found again alone.
 
-In: a picture. Out: its crops in a fixed order. A vector of the whole picture finds what was edited; that of a part finds
-the donor of an object, or the whole of which an upload is a part. Originals keep the first `STORED` vectors, which is what
-an index of millions can hold; uploads are sought with all of them.
+In: a picture. Out: its crops in a fixed order. A vector of the whole picture finds what was edited; that of a part
+finds the donor of an object, or the whole of which an upload is a part. Originals keep the first `STORED` vectors,
+which is what an index of millions can hold; uploads are sought with all of them.
 """
 
 from __future__ import annotations
