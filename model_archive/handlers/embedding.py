@@ -97,7 +97,8 @@ class EmbedderModel:
             return []
         x = torch.from_numpy(np.concatenate(inputs)).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            vectors = torch.cat([self.network(part) for part in x.split(MOST_REGIONS)]).float().numpy()
+            passes = [self.network(x[start : start + MOST_REGIONS]) for start in range(0, len(x), MOST_REGIONS)]
+            vectors = torch.cat(passes).float().numpy()
         if not np.isfinite(vectors).all():
             raise Broken(f"{self.name} {self.version} gave numbers that are not finite: check its weights")
         first = np.cumsum([0, *(len(each) for each in inputs)])
