@@ -15,7 +15,7 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format bench bench-pair bench-web-iml fit fit-constrained fit-web-iml \
-	eval-constrained eval-web-iml lock docs browser clean
+	fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -62,7 +62,7 @@ bench-pair: setup ## where the time of a pair goes, and its memory, on one core
 bench-web-iml: setup ## time and memory of the single-image model, each case in a fresh process; needs a quiet machine
 	$(BIN)/python -m trainer.single_timing
 
-fit: fit-constrained fit-web-iml ## fit every network; FIT_DATA names photographs and label maps (see the model cards)
+fit: fit-constrained fit-web-iml fit-embedder ## fit every network; FIT_DATA names photographs and label maps (see the model cards)
 
 fit-constrained: setup ## the three networks of the pair model; FIT="--profile gpu" for a GPU, FIT=--resume to go on
 	$(BIN)/python -m trainer.fit difference $(FIT_DATA) --steps 5000 --version 0.2.0 $(FIT)
@@ -72,11 +72,17 @@ fit-constrained: setup ## the three networks of the pair model; FIT="--profile g
 fit-web-iml: setup ## the single-image network
 	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --steps 1650 --version 0.2.0 $(FIT)
 
+fit-embedder: setup ## the network that finds originals by their parts
+	$(BIN)/python -m trainer.fit embedder $(FIT_DATA) --size 96 --minutes 40 --peak-rate 0.002 --warmup-steps 50 --seed 20261127 $(FIT)
+
 eval-constrained: setup ## measure the pair model on real pairs and on generated ones of photographs never fitted on
 	$(BIN)/python -m trainer.evaluate_constrained $(EVAL_SETS) $(EVAL_DATA) --out docs/evaluation-constrained.md
 
 eval-web-iml: setup ## measure the single-image model on real forgeries, generated ones and photographs, beside baselines
 	$(BIN)/python -m trainer.evaluate_web_iml $(EVAL_SETS) $(EVAL_DATA) --out docs/evaluation-web-iml.md $(EVAL)
+
+eval-embedder: setup ## how often originals are found again by their parts, beside PDQ, on photographs never fitted on
+	$(BIN)/python -m trainer.evaluate_embedder $(FIT_DATA)
 
 docs: setup ## generate schemas, AsyncAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs

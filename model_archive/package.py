@@ -1,8 +1,8 @@
-"""Builds the TorchServe archives of both served models: `python -m model_archive.package --out DIR`.
+"""Builds the TorchServe archives of the served models: `python -m model_archive.package --out DIR`.
 
 In: a model's name. Out: a zip of its handler, everything of ours that the handler imports, and its weights; the same
 input always gives the same bytes. The server needs torch, numpy, pillow, opencv and safetensors beside it, and timm
-where prior features are asked for, not us.
+where prior features or another embedder are asked for, not us.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Archive:
 
 ARCHIVES = {
     "constrained": Archive("constrained", ("difference", "correlation", "pair_kind")),
+    "embedder": Archive("embedder", ("embedder",)),
     "unconstrained": Archive("unconstrained", ("web_iml",)),
 }
 """The served models by name."""

@@ -13,17 +13,25 @@ import numpy as np
 import numpy.typing as npt
 
 from services.core.alignment import resize_map
+from services.core.intake import regions
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
-CHANNELS = {"correlation": 10, "difference": 9, "pair_kind": 10, "web_iml": 4}
+CHANNELS = {"correlation": 10, "difference": 9, "embedder": 3, "pair_kind": 10, "web_iml": 4}
 """Channels of each network's input."""
 
 KIND_SIDE = 128
 """Pixels of both sides at which the kind of a pair is judged."""
+
+REGION_SIDE = 128
+"""Pixels of both sides at which a region is embedded, whatever shape it has in the picture."""
+
+REGIONS_FROM = (
+    320  # pixels of the shorter side that regions are cut from: the smallest, 40 % of it, is then enlarged never
+)
 
 SAMPLED_PIXELS = 6_000  # enough to fit ten numbers per channel; keeps large pictures fast
 LEAST_SAMPLES = 64  # with fewer, colours are left as they are
@@ -107,6 +115,21 @@ def kind_input(x: Floats) -> Floats:
     size = (KIND_SIDE, KIND_SIDE)
     small = [cv2.resize(channel, size, interpolation=cv2.INTER_AREA) for channel in x]
     return np.stack(small).astype(np.float32)
+
+
+def region_inputs(rgb: Pixels, side: int = REGION_SIDE) -> Floats:
+    """What of a picture [H,W,3] uint8 is embedded: [R,3,side,side] float32 0..1, in the order of
+    `regions.REGIONS`. A large picture is reduced first, which hardly changes the regions and saves most of the time."""
+    scale = REGIONS_FROM / min(rgb.shape[:2])
+    if scale < 1.0:
+        height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+        rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.stack([region_input(regions.crop(rgb, box), side) for box in regions.REGIONS])
+
+
+def region_input(part: Pixels, side: int = REGION_SIDE) -> Floats:
+    """A region [h,w,3] uint8, at least a pixel large, as [3,side,side] float32 0..1: its shape is not kept."""
+    return rgb_input(np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def photometric(original: Pixels, upload: Pixels, weight: npt.NDArray[np.bool_] | Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.clients.embedding import Embedder
+from services.clients.embedding import Embedder, TorchServeEmbedder
 from services.clients.events import KafkaConnection
 from services.clients.models import Limits, Models, TorchServeModels, Watch
 from services.clients.objects import Objects
@@ -40,22 +40,35 @@ def open_objects(settings: ObjectSettings) -> Objects:
 
 def open_models(settings: ModelSettings, watch: Watch) -> Models:
     """The model server's client, by its backend."""
-    limits = Limits(
-        timeout_s=settings.timeout_s,
-        in_flight=settings.in_flight,
-        retry_share=settings.retry_share,
-        breaker_failures=settings.breaker_failures,
-        breaker_open_s=settings.breaker_open_s,
-    )
-    token = settings.token.get_secret_value() if settings.token else None
+    limits, token = _limits(settings), _token(settings)
     if settings.backend == "oip":
         return OipModels(settings.url, limits=limits, token=token, watch=watch)
     return TorchServeModels(settings.url, limits=limits, key_file=settings.key_file, token=token, watch=watch)
 
 
 def open_embedder(settings: ModelSettings, watch: Watch) -> Embedder:
-    """The embedder's client. Raises Broken as long as none is shipped: what is switched on must not be left out."""
-    raise Broken(f"there is no client yet for an embedder at {settings.url}: leave PENTIMENTO_EMBEDDER__ENABLED unset")
+    """The embedder's client, on the same TorchServe as the models. Raises Broken for a backend that has none."""
+    if settings.backend != "torchserve":
+        raise Broken(
+            f"PENTIMENTO_MODELS__BACKEND is {settings.backend}, and embeddings are served by TorchServe alone: "
+            "leave PENTIMENTO_EMBEDDER__ENABLED unset"
+        )
+    limits, token = _limits(settings), _token(settings)
+    return TorchServeEmbedder(settings.url, limits=limits, key_file=settings.key_file, token=token, watch=watch)
+
+
+def _limits(settings: ModelSettings) -> Limits:
+    return Limits(
+        timeout_s=settings.timeout_s,
+        in_flight=settings.in_flight,
+        retry_share=settings.retry_share,
+        breaker_failures=settings.breaker_failures,
+        breaker_open_s=settings.breaker_open_s,
+    )
+
+
+def _token(settings: ModelSettings) -> str | None:
+    return settings.token.get_secret_value() if settings.token else None
 
 
 def read_policy(settings: PolicySettings) -> Policy:

@@ -37,7 +37,17 @@ OUTSIDE: dict[str, tuple[str, str]] = {
     ),
     "PENTIMENTO_TORCH_WORKERS": (
         "2",
-        "Model workers that share the cores, where the threads are not set: one per model.",
+        "Model workers that share the cores, where the threads are not set: one for each model that judges. The "
+        "embedder's work is too short to count.",
+    ),
+    "PENTIMENTO_EMBEDDER_BACKBONE": (
+        "none",
+        "`dinov2` or `sscd`: embed with that network instead of our own small one. Read by the model server's "
+        "embedder; changing it makes other vectors, which are never compared with those that there are.",
+    ),
+    "PENTIMENTO_EMBEDDER_WEIGHTS": (
+        "none",
+        "The safetensors file of that network's weights. They are never downloaded.",
     ),
     "PENTIMENTO_UNCONSTRAINED_PIXELS": (
         "`64000000`",

@@ -207,8 +207,10 @@ class Worker:
             on_retry=partial(self._telemetry.retried, "embedder"),
             on_circuit=partial(self._telemetry.circuit_changed, "embedder"),
         )
+        embedder = open_embedder(self._settings.models, watch)
+        self._stack.push_async_callback(embedder.close)
         return PictureVectors(
-            embedder=open_embedder(self._settings.models, watch),
+            embedder=embedder,
             embedders=Embedders(self._database),
             embeddings=Embeddings(self._database),
             settings=settings,

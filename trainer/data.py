@@ -18,20 +18,20 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from model_archive import preprocess
 from model_archive.networks.pair_kind import KINDS
 from model_archive.networks.registry import WEB_IML
-from trainer.synthesis import objects, samples
+from trainer.synthesis import objects, samples, views
 from trainer.synthesis.photos import PhotoPool
 
 
 class Batch(NamedTuple):
     """`x` [B,C,S,S] float32 0..1 (channels last in memory); `target` [B,1,S,S] float32 0 or 1 for networks that mark
-    pixels, [B] int64 for the one that tells kinds of pairs."""
+    pixels, [B] int64 for the one that tells kinds of pairs (the kind) and the embedder (the photograph)."""
 
     x: Tensor
     target: Tensor
 
 
 Example = tuple[np.ndarray, np.ndarray]
-"""Input [C,S,S] float32 and target: mask [S,S] bool, or kind as int64 without dimensions."""
+"""Input [C,S,S] float32 and target: mask [S,S] bool, or kind or photograph as int64 without dimensions."""
 
 
 def single_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
@@ -66,9 +66,17 @@ def kind_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
     return preprocess.kind_input(x), np.array(KINDS.index(kind), np.int64)
 
 
+def view_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
+    """Input [3,S,S] and number of the photograph in the pool, int64 without dimensions: examples 2i and 2i+1 are the
+    two views of pair i."""
+    pair = views.view_pair(pool, seed, index // 2)
+    return preprocess.region_input(pair.upload if index % 2 else pair.original, size), np.array(pair.photo, np.int64)
+
+
 EXAMPLES: dict[str, Callable[[PhotoPool, int, int, int], Example]] = {
     "correlation": object_example,
     "difference": pair_example,
+    "embedder": view_example,
     "pair_kind": kind_example,
     **dict.fromkeys(WEB_IML, single_example),
 }
@@ -76,7 +84,8 @@ EXAMPLES: dict[str, Callable[[PhotoPool, int, int, int], Example]] = {
 
 
 MARKING = ("correlation", "difference", *WEB_IML)
-"""Networks that answer with a mask and a score of the picture; `pair_kind` answers with neither."""
+"""Networks that answer with a mask and a score of the picture; `pair_kind` and `embedder` answer with
+neither."""
 
 
 class SampleStream(IterableDataset[Batch]):

@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from model_archive.networks.blocks import Localisation
 from model_archive.networks.registry import WEB_IML
+from trainer import contrast
 
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Shares of the parts. `hard_share` is the share of all pixels that counts as hard."""
+    """Shares of the parts. `hard_share` is the share of all pixels that counts as hard; `temperature` and `spread`
+    are those of `contrast`, for the embedder."""
 
     pixels: float = 1.0
     hard: float = 1.0
@@ -30,6 +32,8 @@ class LossWeights:
     edge: float = 0.3
     image: float = 0.2
     hard_share: float = 0.12
+    temperature: float = 0.07
+    spread: float = 2.0
 
 
 def localisation_loss(out: Localisation, mask: Tensor, weights: LossWeights) -> Tensor:
@@ -48,9 +52,16 @@ def kind_loss(logits: Tensor, kind: Tensor, weights: LossWeights) -> Tensor:
     return functional.cross_entropy(logits.float(), kind)
 
 
+def copy_loss(vectors: Tensor, photo: Tensor, weights: LossWeights) -> Tensor:
+    """Views of one photograph together, of different ones apart: [B,D] vectors of length 1, [B] int64."""
+    near = contrast.info_nce(vectors.float(), photo, weights.temperature)
+    return near + weights.spread * contrast.crowding(vectors.float(), photo)
+
+
 LOSSES: dict[str, Callable[[Any, Tensor, LossWeights], Tensor]] = {
     "correlation": localisation_loss,
     "difference": localisation_loss,
+    "embedder": copy_loss,
     "pair_kind": kind_loss,
     **dict.fromkeys(WEB_IML, localisation_loss),
 }

@@ -74,7 +74,7 @@ def parts(model: Model[PairRequest], request: PairRequest) -> dict[str, Callable
         "tell the kind of pair": lambda: pairing.kind_scores(pairing.looked_at(upload, laid), classifier),
         "match colours, nine channels": lambda: preprocess.pair_input(upload, laid.rgb, laid.valid),
         "difference network": forward,
-        "mask as PNG": answer.png,
+        "mask as PNG": answer.body,
         "seek objects (only where the main area is another)": lambda: place_objects(original, upload),
         "everything": lambda: model.analyse([request]),
     }

@@ -108,7 +108,7 @@ def measured(case: Case, data: bytes, rounds: int) -> Cost:
         if len(good) < len(answers):
             raise Broken(f"{case.name}: the model gave no answer")
         for answer in good:
-            answer.png()
+            answer.body()
         return good
 
     started = time.perf_counter()

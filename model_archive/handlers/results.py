@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,7 @@ class Analysis:
     original_mask: npt.NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
     copies: tuple[CopiedPart, ...] = ()
+    media_type: ClassVar[str] = "image/png"
 
     def facts(self) -> dict[str, Any]:
         """Everything but the mask, as JSON values."""
@@ -83,7 +84,7 @@ class Analysis:
         size = {"width": width, "height": height}
         return facts | numbers | {"overlap": overlap} | size | {"seconds": round(self.seconds, 4)} | notes
 
-    def png(self) -> bytes:
+    def body(self) -> bytes:
         """The mask as PNG, with the facts in its text chunk."""
         return pixels.encode_png(self.mask, {KEYWORD: json.dumps(self.facts())})
 

@@ -1,7 +1,8 @@
-"""What both TorchServe entries share: form fields in, PNG bytes or an error per item out.
+"""What all TorchServe entries share: form fields in, a body or an error per item out.
 
 In: TorchServe's list of requests and its context. Out: a list of bodies of the same length, with each item's status and
-content type set on the context. The model itself is `analysis.Model`, which offline commands use without any server.
+content type set on the context. The models are `analysis.Model` and `embedding.EmbedderModel`, which offline commands
+use without any server.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from model_archive.handlers.analysis import Model
-from model_archive.handlers.results import Analysis, ItemError, PairRequest, SingleRequest
+from model_archive.handlers.results import ItemError, PairRequest, SingleRequest
 from services.core.errors import Rejected
 
 THREADS = "PENTIMENTO_TORCH_THREADS"
 """Environment: threads of one worker process. Without it the cores are shared out among WORKERS."""
 
 WORKERS = "PENTIMENTO_TORCH_WORKERS"
-"""Environment: model workers on this machine, all models together. Two by default: one per model."""
+"""Environment: model workers on this machine, all models together. Two by default: one for each model that judges; the
+embedder's work is too short to count."""
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=SingleRequest | PairRequest)
+R_contra = TypeVar("R_contra", bound=SingleRequest | PairRequest, contravariant=True)
 
 
 DESCRIBE = "describe"
@@ -40,6 +42,32 @@ class Description:
 
     model: str
     version: str
+
+
+class Answer(Protocol):
+    """What a model says to one item."""
+
+    @property
+    def media_type(self) -> str:
+        """The content type of the body."""
+
+    def body(self) -> bytes:
+        """What the client gets."""
+
+
+class Served(Protocol[R_contra]):
+    """A model: its name, its version, and one answer per item, in order; it never raises for an item's sake."""
+
+    @property
+    def name(self) -> str:
+        """As in `package.ARCHIVES`."""
+
+    @property
+    def version(self) -> str:
+        """Changes with the weights."""
+
+    def analyse(self, items: Sequence[R_contra]) -> Sequence[Answer | ItemError]:
+        """One answer per item."""
 
 
 class Context(Protocol):
@@ -59,10 +87,10 @@ class Context(Protocol):
 class Entry(Generic[R]):
     """A TorchServe handler: `initialize` once, then `handle` per batch."""
 
-    def __init__(self, load: Callable[[Path], Model[R]], parse: Callable[[Mapping[str, Any]], R]) -> None:
-        self._load: Callable[[Path], Model[R]] = load
+    def __init__(self, load: Callable[[Path], Served[R]], parse: Callable[[Mapping[str, Any]], R]) -> None:
+        self._load: Callable[[Path], Served[R]] = load
         self._parse: Callable[[Mapping[str, Any]], R] = parse
-        self._model: Model[R] | None = None
+        self._model: Served[R] | None = None
 
     def initialize(self, context: Context) -> None:
         """Loads the archive's weights. Raises Broken where they are missing or damaged: the worker must not start."""
@@ -95,7 +123,7 @@ def thread_count(environment: Mapping[str, str], cores: int) -> int:
     return max(1, cores // max(1, int(environment.get(WORKERS, "2"))))
 
 
-def _sent(outcome: Analysis | ItemError | Description, index: int, context: Context) -> bytes:
+def _sent(outcome: Answer | ItemError | Description, index: int, context: Context) -> bytes:
     if isinstance(outcome, Description):
         context.set_response_content_type(index, "application/json")
         return json.dumps({"model": outcome.model, "version": outcome.version}).encode()
@@ -105,5 +133,5 @@ def _sent(outcome: Analysis | ItemError | Description, index: int, context: Cont
         context.set_response_status(code=outcome.status, phrase=outcome.kind, idx=index)
         context.set_response_content_type(index, "application/json")
         return outcome.body()
-    context.set_response_content_type(index, "image/png")
-    return outcome.png()
+    context.set_response_content_type(index, outcome.media_type)
+    return outcome.body()

@@ -41,16 +41,6 @@ COPY_SCORE = 0.97
 """Score of a picture with such a part, at even odds. None of 400 authentic photographs has one, so the share of those
 that do is below 0.75 % (95 %); more than a third of generated copies have one (`trainer.copies`)."""
 
-SERVED_DEADLINE_S where a server waits for
-the answer, no limit in the offline commands."""
-
-COPIED = 250
-"""Probability, 0..255, of a pixel of a part that was copied."""
-
-COPY_SCORE = 0.97
-"""Score of a picture with such a part. An assumption, not a calibration: two of 60 authentic pictures of the validation
-sets had one, so at the odds of those sets it is too sure."""
-
 SERVED_DEADLINE_S = 40.0
 """Below the client's own deadline (60 s), in which a request also queues and travels."""
 

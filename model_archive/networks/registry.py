@@ -11,6 +11,7 @@ from torch import nn
 from model_archive.networks import backbones
 from model_archive.networks.correlation import CorrelationNetwork
 from model_archive.networks.difference import DifferenceNetwork
+from model_archive.networks.embedder import EmbedderNetwork
 from model_archive.networks.pair_kind import PairKindNetwork
 from model_archive.networks.web_iml import WebImlNetwork
 
@@ -24,6 +25,10 @@ def _difference() -> nn.Module:
 
 def _correlation() -> nn.Module:
     return CorrelationNetwork(widths=(16, 32, 56, 80, 96), depths=(0, 1, 1, 2, 1), fused=32)
+
+
+def _embedder() -> nn.Module:
+    return EmbedderNetwork(widths=(24, 40, 80, 160), depths=(0, 0, 1, 0), last=3)
 
 
 def _pair_kind() -> nn.Module:
@@ -46,6 +51,7 @@ WEB_IML = ("web_iml", *(f"web_iml_{backbone}" for backbone in backbones.WIDTHS))
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "correlation": _correlation,
     "difference": _difference,
+    "embedder": _embedder,
     "pair_kind": _pair_kind,
     "web_iml": _web_iml,
     **{f"web_iml_{backbone}": partial(_web_iml_with, backbone) for backbone in backbones.WIDTHS},

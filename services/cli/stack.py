@@ -60,6 +60,7 @@ def up(
     model_store: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Model archives to serve instead of the project's own.")
     ] = None,
+    embedder: Annotated[bool, typer.Option("--embedder", help="Also serve the embedder, some 350 MB more.")] = False,
     external: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=ADDRESS", help="Use this kafka, postgres, models or objects; start none here."),
@@ -81,7 +82,8 @@ def up(
         return
     addresses = {EXTERNAL_NAMES[name]: value for name, value in _pairs("component", external, EXTERNAL_NAMES).items()}
     counts = {**StackOptions().workers, **_numbers("group", workers, StackOptions().workers)}
-    options = _options(folder, {**addresses, "web": web, "workers": counts, "model_store": model_store}, port)
+    wanted = {"web": web, "workers": counts, "model_store": model_store, "embedder": embedder}
+    options = _options(folder, {**addresses, **wanted}, port)
     status = _foreground(folder, options) if foreground else _detached(folder, options)
     raise typer.Exit(status)
 

@@ -107,7 +107,7 @@ class TorchServeModels:
 
     async def ready(self) -> None:
         """A ping says whether every worker is healthy; the versions, that both of our models are loaded."""
-        await self._caller.probe(self._caller.request("GET", "/ping"), _read_ping)
+        await self._caller.probe(self._caller.request("GET", "/ping"), read_ping)
         await self.versions()
 
     async def close(self) -> None:
@@ -123,7 +123,7 @@ class TorchServeModels:
     async def _describe(self, model: str) -> ModelVersion:
         # A name of None makes it a plain form field; `data=` alone would not be sent as multipart.
         request = self._caller.request("POST", f"/predictions/{model}", files={"describe": (None, b"1")})
-        return await self._caller.call(request, lambda answer: _read_version(answer, model))
+        return await self._caller.call(request, lambda answer: read_version(answer, model))
 
 
 class _Description(BaseModel):
@@ -133,16 +133,17 @@ class _Description(BaseModel):
 
 def _read_localisation(answer: Answer, model: str) -> Localisation:
     if answer.status != 200:
-        _fail(answer, model)
+        fail(answer, model)
     if answer.media_type != "image/png":
         raise Broken(f"model {model}: answered {answer.media_type or 'nothing'} instead of image/png: {answer.start}")
     return read_localisation(answer.body, model=model)
 
 
-def _read_version(answer: Answer, model: str) -> ModelVersion:
+def read_version(answer: Answer, model: str) -> ModelVersion:
+    """The version that a model says when it is asked to describe itself. Raises Broken where it says none."""
     try:
         if answer.status != 200:
-            _fail(answer, model)
+            fail(answer, model)
         said = _Description.model_validate_json(answer.body)
     except (Rejected, ValidationError) as error:
         # Rejected would blame an image, and there is none: the handler is of a release that does not know the question.
@@ -154,12 +155,13 @@ def _read_version(answer: Answer, model: str) -> ModelVersion:
     return ModelVersion(name=said.model, version=said.version)
 
 
-def _read_ping(answer: Answer) -> None:
+def read_ping(answer: Answer) -> None:
+    """Return where the server is healthy. Raises what `fail` does."""
     if answer.status != 200:
-        _fail(answer, "ping")
+        fail(answer, "ping")
 
 
-def _fail(answer: Answer, model: str) -> NoReturn:
+def fail(answer: Answer, model: str) -> NoReturn:
     """Raise what an answer that is not 200 means."""
     if answer.status in (401, 403) or (answer.status == 400 and b"InvalidKeyException" in answer.body):
         raise KeyRefused(

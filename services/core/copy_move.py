@@ -54,8 +54,8 @@ TOLD_APART = 2 / 3
 _CUES = np.array([-0.32, 4.3, 0.51])
 """Weights of the differences between the second place and the first in: fine detail along the outline (logarithm),
 jump of fine detail across it (logarithm), jump of colour across it (in 20 grey levels). A logistic regression on 135
-generated copies: `python -m trainer.copies --photographs 400 --copies 300 --fit` on the photographs that the networks are
-fitted on prints it."""
+generated copies: `python -m trainer.copies --photographs 400 --copies 300 --fit` on the photographs that the networks
+are fitted on prints it."""
 
 LEAST_INLIERS = 6
 LEAST_CORRELATION = 0.965
@@ -63,8 +63,8 @@ LEAST_DETAIL = 0.45
 LEAST_STRENGTH = 1.0
 """What counts as a copy: at least so many matches, so high a correlation and so much fine detail in common, and of the
 last two together (`Copy.strength`) clearly more than the least. The least was chosen by eye; with it alone 5 of 400
-authentic photographs of the fitting pool had a copy (print, a telephone's keys, two of a thing), all of a strength below
-0.93, as 7 of 47 generated copies are."""
+authentic photographs of the fitting pool had a copy (print, a telephone's keys, two of a thing), all of a strength
+below 0.93, as are 7 of 47 generated copies."""
 
 @dataclass(frozen=True, slots=True)
 class Copy:

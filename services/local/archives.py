@@ -1,7 +1,7 @@
 """The project's model archives, built when they are missing or when what they are made from has changed.
 
-In: a folder. Out: the same folder with `*.mar` files that belong to the code and weights of today. The builder
-`python -m model_archive.package` runs as a process of its own: the services never import torch.
+In: a folder and names of models. Out: the same folder with `*.mar` files that belong to the code and weights of
+today. The builder `python -m model_archive.package` runs as a process of its own: the services never import torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from services.core.errors import Unavailable
@@ -23,16 +23,17 @@ BUILD_TIMEOUT_S = 300
 STAMP = "built-from.sha256"
 
 
-def built_archives(folder: Path) -> Path:
-    """`folder`, with current archives. Raises Unavailable when they cannot be built."""
-    state = _inputs_digest()
+def built_archives(folder: Path, models: Sequence[str]) -> Path:
+    """`folder`, with current archives of `models` and no others. Raises Unavailable when they cannot be built."""
+    state = f"{_inputs_digest()} {' '.join(sorted(models))}"
     stamp = folder / STAMP
     if stamp.exists() and stamp.read_text() == state and any(folder.glob("*.mar")):
         return folder
     fresh = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    command = (sys.executable, "-m", BUILDER, "--out", str(fresh))
+    chosen = [word for name in models for word in ("--model", name)]
+    command = (sys.executable, "-m", BUILDER, "--out", str(fresh), *chosen)
     run_leashed("models", command, BUILD_TIMEOUT_S)
     write_whole(fresh / STAMP, state)
     shutil.rmtree(folder, ignore_errors=True)

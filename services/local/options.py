@@ -49,6 +49,7 @@ class StackOptions(BaseModel):
     workers: dict[str, int] = {"intake": 1, "judge": 1, "learn": 1}
     web: bool = True
     model_store: Path | None = None
+    embedder: bool = False
     cache_dir: Path | None = None
     extra: tuple[Program, ...] = ()
 

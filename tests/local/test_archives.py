@@ -12,7 +12,7 @@ from services.local.torchserve import archive_identity
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built_archives(tmp_path_factory.mktemp("archives") / "models")
+    return built_archives(tmp_path_factory.mktemp("archives") / "models", ("constrained", "unconstrained"))
 
 
 def test_both_models_are_built(built: Path) -> None:
@@ -21,13 +21,13 @@ def test_both_models_are_built(built: Path) -> None:
 
 def test_archives_that_are_up_to_date_are_left_alone(built: Path) -> None:
     before = {archive: archive.stat().st_mtime_ns for archive in built.glob("*.mar")}
-    built_archives(built)
+    built_archives(built, ("constrained", "unconstrained"))
     assert {archive: archive.stat().st_mtime_ns for archive in built.glob("*.mar")} == before
 
 
 def test_archives_of_other_sources_are_built_anew(built: Path) -> None:
     (built / STAMP).write_text("of yesterday")
     (built / "left-over.mar").write_bytes(b"")
-    built_archives(built)
+    built_archives(built, ("constrained", "unconstrained"))
     assert (built / STAMP).read_text() != "of yesterday"
     assert not (built / "left-over.mar").exists()

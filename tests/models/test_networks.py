@@ -33,7 +33,13 @@ LOCALISING = ("correlation", "difference", "web_iml")
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("correlation", 800_000), ("difference", 2_500_000), ("pair_kind", 500_000), ("web_iml", 2_000_000)],
+    [
+        ("correlation", 800_000),
+        ("difference", 2_500_000),
+        ("embedder", 1_000_000),
+        ("pair_kind", 500_000),
+        ("web_iml", 2_000_000),
+    ],
 )
 def test_a_network_stays_below_its_limit_of_parameters(name: str, limit: int) -> None:
     assert sum(p.numel() for p in registry.build(name).parameters()) < limit

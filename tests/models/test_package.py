@@ -71,7 +71,7 @@ def test_an_archive_holds_no_code_that_the_handler_does_not_import(archives: dic
 
 
 @pytest.mark.parametrize("name", sorted(package.ARCHIVES))
-def test_an_archive_alone_gives_the_golden_mask(name: str, archives: dict[str, Path]) -> None:
+def test_an_archive_alone_gives_the_golden_answer(name: str, archives: dict[str, Path]) -> None:
     checked = check(archives[name])
     assert checked.good
     assert checked.facts["model"] == name
@@ -122,5 +122,5 @@ def test_archives_are_built_without_loading_torch(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_names_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="constrained, unconstrained"):
-        package.build("embedder", tmp_path)
+    with pytest.raises(ValueError, match="constrained, embedder, unconstrained"):
+        package.build("captions", tmp_path)

@@ -136,7 +136,7 @@ def test_a_photograph_of_24_megapixels_takes_at_most_a_gigabyte_and_a_half(tmp_p
         "from model_archive.handlers.results import SingleRequest\n"
         "torch.set_num_threads(2)\n"
         "answer = unconstrained_model().analyse([SingleRequest(Path(sys.argv[1]).read_bytes())])[0]\n"
-        "print(answer.mask.shape, len(answer.png()) > 0, answer.notes, round(peak_mb()))\n"
+        "print(answer.mask.shape, len(answer.body()) > 0, answer.notes, round(peak_mb()))\n"
     )
     photograph = tmp_path / "photograph.jpg"
     photograph.write_bytes(jpeg(np.tile(cropped(1000, 600), (7, 6, 1))[:4000]))
@@ -189,7 +189,7 @@ def test_the_notes_travel_with_the_mask_to_the_client(unconstrained: Model[Singl
     Image.fromarray(cropped(200, 100)).save(buffer, "PNG")
     fine, png = answered(unconstrained, jpeg(cropped(300, 200)), buffer.getvalue())
     assert fine.notes == ()
-    assert read_localisation(png.png(), model="unconstrained").notes == ("no_jpeg_history", "small_picture")
+    assert read_localisation(png.body(), model="unconstrained").notes == ("no_jpeg_history", "small_picture")
 
 
 # -- limits --------------------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_the_boxes_of_copies_are_those_of_the_upright_picture(unconstrained: Mod
 
 def test_copies_travel_with_the_mask(unconstrained: Model[SingleRequest]) -> None:
     (answer,) = answered(unconstrained, jpeg(with_a_copy()))
-    assert read_localisation(answer.png(), model="unconstrained").copies == answer.copies
+    assert read_localisation(answer.body(), model="unconstrained").copies == answer.copies
 
 
 def test_a_picture_without_copies_names_none(unconstrained: Model[SingleRequest]) -> None:

@@ -79,6 +79,15 @@ class PhotoPool:
         lines = (f"{photo.path.name} {photo.path.stat().st_size}\n" for photo in self.photos)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def whole(self, place: int, shorter: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """All of photograph number `place`, [H,W,3] uint8, and its labels [H,W] int32 where it has any; reduced to a
+        shorter side of `shorter` pixels, and never enlarged."""
+        photo = self.photos[place]
+        picture = read_rgb(photo.path)
+        labels = None if photo.labels is None else _read_labels(photo.labels, picture.shape[:2])
+        scale = shorter / min(picture.shape[:2])
+        return (picture, labels) if scale >= 1.0 else _resized(picture, labels, scale, 1)
+
     def scene(self, rng: np.random.Generator, size: int, *, labelled: bool = False) -> Scene:
         """A square cut-out of `size` pixels, scaled at random, flipped at random; enlarged where the photo is small.
 
