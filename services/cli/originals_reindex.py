@@ -33,7 +33,7 @@ from services.clients.database import Database
 from services.clients.embedders import Embedders, EmbedderState
 from services.clients.embedding import Embedder
 from services.clients.embeddings import After, Embedded, Embeddings, Missing
-from services.clients.models import Watch
+from services.clients.models import DEPENDENCY, Watch
 from services.clients.objects import Objects
 from services.core.errors import Rejected, Unavailable
 from services.opening import open_embedder, open_objects
@@ -251,9 +251,16 @@ async def _reindex(
             run = Reindex(database, objects, embedder, settings, tenant, workers, skip_failed, drop_old)
             return await reindexed(run, version=version, total=total, settled=settled)
     except Unavailable as error:
-        raise Unavailable(error.dependency, f"{error}; the same command goes on with what is missing") from error
+        raise not_served(error) from error
     finally:
+        await embedder.close()
         objects.close()
+
+
+def not_served(error: Unavailable) -> Unavailable:
+    """The error of a dependency that is away, with what to do."""
+    hint = "; is the embedder served (`pentimento up --embedder`)?" if error.dependency == DEPENDENCY else ""
+    return Unavailable(error.dependency, f"{error}{hint}; the same command goes on with what is missing")
 
 
 async def _states(settings: Settings) -> list[tuple[EmbedderState, int]]:

@@ -66,6 +66,7 @@ last two together (`Copy.strength`) clearly more than the least. The least was c
 authentic photographs of the fitting pool had a copy (print, a telephone's keys, two of a thing), all of a strength
 below 0.93, as are 7 of 47 generated copies."""
 
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """A part of a picture that is there twice.

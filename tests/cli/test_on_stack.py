@@ -20,6 +20,8 @@ from services.cli.originals_import import BATCH
 from services.core import topology
 from services.core.envelope import Message, decode
 from services.core.events import DeadLetter
+from services.core.intake.fingerprint import MAX_DISTANCE, distance, fingerprint
+from services.core.pixels import open_image
 from services.settings import load_settings
 from tests.cli.conftest import SAMPLES, Pentimento
 
@@ -174,11 +176,28 @@ def test_the_stop_list_is_listed_added_to_and_removed_from(on_stack: Pentimento,
     assert "never-there" in unknown.stderr
 
 
-def test_an_index_without_embeddings_says_how_to_get_some(on_stack: Pentimento) -> None:
-    assert on_stack("originals", "embedders", "--json").lines == []
-    told = on_stack("originals", "embedders")
-    assert told.status == 0
-    assert "pentimento originals reindex" in told.stderr
+def test_a_quarter_of_an_original_is_found_by_its_vectors_where_its_hash_says_nothing(
+    on_stack: Pentimento, tenant: str, tmp_path: Path
+) -> None:
+    (added,) = on_stack("originals", "add", ORIGINALS / "pier.jpg", "--tenant", tenant, "--json").lines
+    with Image.open(ORIGINALS / "pier.jpg") as whole:
+        part = whole.crop((0, 0, int(whole.width * 0.58), int(whole.height * 0.6)))
+    part.save(tmp_path / "part.jpg", quality=85)
+    hashes = [
+        fingerprint(open_image(path.read_bytes())).pdq for path in (ORIGINALS / "pier.jpg", tmp_path / "part.jpg")
+    ]
+    assert distance(*hashes) > MAX_DISTANCE
+    (verdict,) = on_stack("submit", tmp_path / "part.jpg", "--tenant", tenant, "--wait", "--json").lines
+    assert verdict["candidate"]["original_id"] == added["original_id"]
+
+
+def test_originals_are_embedded_anew_until_none_is_missing(on_stack: Pentimento, tenant: str) -> None:
+    on_stack("originals", "add", ORIGINALS / "pier.jpg", "--tenant", tenant)
+    told = on_stack("originals", "reindex", "--json")
+    assert told.status == 0, told.stderr
+    assert (told.lines[-1]["active"], told.lines[-1]["missing"]) == (True, 0)
+    (state,) = on_stack("originals", "embedders", "--json").lines
+    assert (state["embedder"], state["state"]) == (told.lines[-1]["embedder"], "active")
 
 
 def test_inline_uploads_of_a_folder_get_a_table_of_verdicts(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:

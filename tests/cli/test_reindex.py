@@ -22,7 +22,7 @@ from services.core.errors import Unavailable
 from services.core.intake.examine import Limits, examine
 from services.local.postgres import Postgres
 from services.settings import EmbedderSettings, Settings
-from tests.cli.conftest import SAMPLES, Pentimento
+from tests.cli.conftest import SAMPLES
 from tests.clients.conftest import dsn_of
 from tests.clients.tiny_embedder import TinyEmbedder
 
@@ -134,7 +134,8 @@ async def test_another_version_than_the_one_asked_for_stops_before_anything_is_d
     assert await Embedders(library.database).state() == []
 
 
-def test_reindexing_without_an_embedder_says_what_to_do(pentimento: Pentimento) -> None:
-    told = pentimento("originals", "reindex")
-    assert told.status == 1
-    assert "PENTIMENTO_EMBEDDER__ENABLED" in told.stderr
+def test_a_model_server_without_an_embedder_is_told_apart_from_one_that_is_away() -> None:
+    told = str(originals_reindex.not_served(Unavailable("models", "the model server has no such model (yet)")))
+    assert "pentimento up --embedder" in told
+    assert "the same command goes on" in told
+    assert "--embedder" not in str(originals_reindex.not_served(Unavailable("postgres", "is away")))
