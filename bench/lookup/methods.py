@@ -1,0 +1,123 @@
+"""The ways of finding that are compared, on an index in memory that answers exactly.
+
+In: photographs, and uploads as bytes. Out: the registered pictures that each method finds, best first. The distances are
+those of the service: PDQ as `Candidates.nearest` has it, vectors as `Embeddings.nearest` has it. What HNSW loses against
+an exact answer is measured apart, see `scale`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.clients.candidates import LEAST_QUALITY
+from services.core.events import Fingerprint
+from services.core.intake.fingerprint import MAX_DISTANCE, SIDE, fingerprint, orientations
+from services.core.intake.regions import STORED
+from services.core.pixels import open_image
+
+Pixels = npt.NDArray[np.uint8]
+Vectors = npt.NDArray[np.float32]
+
+PDQ, VECTORS, BOTH = "PDQ", "embedding", "both"
+WAYS = 2  # orientations in which PDQ seeks, as the service does unless set otherwise
+DEEP = 10  # places that are looked at before verification
+
+
+class Embedder(Protocol):
+    """What makes vectors of pictures."""
+
+    @property
+    def version(self) -> str:
+        """Names weights and preparation; vectors of two versions are never compared."""
+        ...
+
+    def embed(self, pictures: Sequence[Pixels]) -> list[Vectors]:
+        """Of each picture [H,W,3] uint8 the vectors [R,D] float32 of its regions, of length 1."""
+        ...
+
+
+def embedder() -> Embedder | None:
+    """The embedder that serves; None where this version has none, or no weights of it."""
+    try:
+        module = importlib.import_module("model_archive.handlers.embedding")
+        found: Embedder = module.embedder_model()
+    except (ImportError, FileNotFoundError):
+        return None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What is known of a picture: `vectors` [R,D] float32, None without an embedder."""
+
+    fingerprint: Fingerprint
+    vectors: Vectors | None
+
+
+def looks(contents: Sequence[bytes], model: Embedder | None) -> list[Looks]:
+    """Pictures as intake sees them."""
+    pictures = [open_image(data, max_side=SIDE) for data in contents]
+    vectors = model.embed([picture.rgb for picture in pictures]) if model else [None] * len(pictures)
+    return [Looks(fingerprint(picture), each) for picture, each in zip(pictures, vectors, strict=True)]
+
+
+class Index:
+    """Registered pictures, by place in the order in which they were given."""
+
+    def __init__(self, registered: Sequence[Looks]) -> None:
+        self._pdq = np.stack([_bytes(each.fingerprint.pdq) for each in registered])
+        self._good = np.array([each.fingerprint.pdq_quality >= LEAST_QUALITY for each in registered])
+        kept = [each.vectors[:STORED] for each in registered if each.vectors is not None]
+        self._vectors = np.stack(kept) if len(kept) == len(registered) else None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that can be compared."""
+        return (PDQ,) if self._vectors is None else (PDQ, VECTORS, BOTH)
+
+    def distances(self, pdq: str, ways: int = WAYS) -> npt.NDArray[np.int64]:
+        """[N] Hamming distance of every registered picture, the least of the orientations sought."""
+        asked = np.stack([_bytes(each) for each in orientations(pdq)[:ways]])
+        return np.asarray(np.bitwise_count(self._pdq[None] ^ asked[:, None]).sum(axis=2, dtype=np.int64).min(axis=0))
+
+    def found(self, upload: Looks, method: str) -> list[int]:
+        """The first `DEEP` pictures that a method finds, best first."""
+        if method == PDQ:
+            return self._by_pdq(upload.fingerprint)
+        if method == VECTORS:
+            return self._by_vectors(upload.vectors)
+        return dealt(self._by_pdq(upload.fingerprint), self._by_vectors(upload.vectors))[:DEEP]
+
+    def _by_pdq(self, of: Fingerprint) -> list[int]:
+        """Within the distance at which the service takes a picture for a candidate; hashes of flat pictures match at
+        distance 0 alone, as they are."""
+        if of.pdq_quality < LEAST_QUALITY:
+            same = self.distances(of.pdq, 1) == 0
+            return [int(place) for place in np.flatnonzero(same)[:DEEP]]
+        distances = self.distances(of.pdq)
+        order = np.argsort(distances, kind="stable")
+        return [int(place) for place in order if distances[place] <= MAX_DISTANCE and self._good[place]][:DEEP]
+
+    def _by_vectors(self, vectors: Vectors | None) -> list[int]:
+        """By the best agreement of any region of the upload with any kept one of a picture."""
+        if vectors is None or self._vectors is None:
+            return []
+        agreement = np.einsum("nkd,rd->nkr", self._vectors, vectors).max(axis=(1, 2))
+        return [int(place) for place in np.argsort(-agreement, kind="stable")[:DEEP]]
+
+
+def dealt(*lists: Sequence[int]) -> list[int]:
+    """Lists joined by turns, each entry once: the first of each, then the second of each, and so on."""
+    turns = (place for turn in zip_longest(*lists) for place in turn if place is not None)
+    return list(dict.fromkeys(turns))
+
+
+def _bytes(pdq: str) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(bytes.fromhex(pdq), np.uint8)
