@@ -129,18 +129,19 @@ def bordered(source: Source, stranger: Pixels, rng: Rng) -> Pixels:
 
 
 def captioned(source: Source, stranger: Pixels, rng: Rng) -> Pixels:
-    """Two lines of text, black on white outlines, across the top and the bottom."""
+    """Two lines of text across the top and the bottom, white with a black shadow."""
     del stranger
     height, width = source.rgb.shape[:2]
-    picture = np.ascontiguousarray(source.rgb)
+    picture = source.rgb.copy()
     font = FONTS[int(rng.integers(len(FONTS)))]
     for bottom in (round(height * 0.15), round(height * 0.95)):
         text = "".join(rng.choice(LETTERS, 14))
         (long, _), _ = cv2.getTextSize(text, font, 1.0, 1)
-        scale = 0.9 * width / max(1, long)
-        thick = max(1, round(scale))
-        for colour, line in (((255, 255, 255), 3 * thick), ((0, 0, 0), thick)):
-            cv2.putText(picture, text, (round(width * 0.05), bottom), font, scale, colour, line, cv2.LINE_AA)
+        scale = 0.85 * width / max(1, long)
+        thick = max(1, round(2 * scale))
+        for colour, at in (((0, 0, 0), thick), ((255, 255, 255), 0)):
+            place = round(width * 0.05) + at, bottom + at
+            cv2.putText(picture, text, place, font, scale, colour, thick, cv2.LINE_AA)
     return picture
 
 
@@ -193,17 +194,19 @@ def _pasted(rgb: Pixels, cut: npt.NDArray[np.bool_], ground: Pixels, rng: Rng, s
 
 def _shape(rng: Rng, share: float) -> npt.NDArray[np.float32]:
     """[S,S] float32 0 or 1: a drawn shape of `share` of the square. Large ones are cut off by the border, and so are
-    asked for larger until they are right."""
-    seed = int(rng.integers(2**31))
-    low, high = share / 2, min(8.0, share * 8)
-    for _ in range(14):
-        asked = (low + high) / 2
-        mask = shapes.shape(np.random.default_rng(seed), MASK_SIDE, share=asked)
-        if mask.mean() < share:
-            low = asked
-        else:
-            high = asked
-    return np.asarray(mask, np.float32)
+    asked for larger until they are right; a shape that cannot be right is drawn anew."""
+    while True:
+        seed = int(rng.integers(2**31))
+        low, high = share / 2, min(8.0, share * 8)
+        for _ in range(14):
+            asked = (low + high) / 2
+            mask = shapes.shape(np.random.default_rng(seed), MASK_SIDE, share=asked)
+            if mask.mean() < share:
+                low = asked
+            else:
+                high = asked
+        if abs(mask.mean() - share) < 0.1 * share:
+            return np.asarray(mask, np.float32)
 
 
 def _pixels(array: npt.NDArray[np.generic]) -> Pixels:

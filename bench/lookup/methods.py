@@ -1,8 +1,8 @@
 """The ways of finding that are compared, on an index in memory that answers exactly.
 
-In: photographs, and uploads as bytes. Out: the registered pictures that each method finds, best first. The distances are
-those of the service: PDQ as `Candidates.nearest` has it, vectors as `Embeddings.nearest` has it. What HNSW loses against
-an exact answer is measured apart, see `scale`.
+In: photographs, and uploads as bytes. Out: the registered pictures that each method finds, best first. The distances
+are those of the service: PDQ as `Candidates.nearest` has it, vectors as `Embeddings.nearest` has it. What HNSW loses
+against an exact answer is measured apart, see `scale`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +27,9 @@ Vectors = npt.NDArray[np.float32]
 PDQ, VECTORS, BOTH = "PDQ", "embedding", "both"
 WAYS = 2  # orientations in which PDQ seeks, as the service does unless set otherwise
 DEEP = 10  # places that are looked at before verification
+VERIFIED = 5  # candidates that geometry looks at, as in the service unless set otherwise
+PLACES = 2  # of those, kept for what only vectors find
+MIN_SIMILARITY = 0.6  # cosine from which on a picture is worth verifying
 
 
 class Embedder(Protocol):
@@ -93,7 +95,7 @@ class Index:
             return self._by_pdq(upload.fingerprint)
         if method == VECTORS:
             return self._by_vectors(upload.vectors)
-        return dealt(self._by_pdq(upload.fingerprint), self._by_vectors(upload.vectors))[:DEEP]
+        return fused(self._by_pdq(upload.fingerprint), self._by_vectors(upload.vectors))[:DEEP]
 
     def _by_pdq(self, of: Fingerprint) -> list[int]:
         """Within the distance at which the service takes a picture for a candidate; hashes of flat pictures match at
@@ -110,13 +112,17 @@ class Index:
         if vectors is None or self._vectors is None:
             return []
         agreement = np.einsum("nkd,rd->nkr", self._vectors, vectors).max(axis=(1, 2))
-        return [int(place) for place in np.argsort(-agreement, kind="stable")[:DEEP]]
+        order = np.argsort(-agreement, kind="stable")[:DEEP]
+        return [int(place) for place in order if agreement[place] >= MIN_SIMILARITY]
 
 
-def dealt(*lists: Sequence[int]) -> list[int]:
-    """Lists joined by turns, each entry once: the first of each, then the second of each, and so on."""
-    turns = (place for turn in zip_longest(*lists) for place in turn if place is not None)
-    return list(dict.fromkeys(turns))
+def fused(by_hash: Sequence[int], by_parts: Sequence[int]) -> list[int]:
+    """What both find, as the service deals its places: hashes first, but `PLACES` of the `VERIFIED` are kept for what
+    only vectors find; then what is left of either, hashes first."""
+    only = [place for place in by_parts if place not in by_hash]
+    first = list(by_hash[: VERIFIED - min(PLACES, len(only))])
+    taken = [*first, *only[: VERIFIED - len(first)]]
+    return list(dict.fromkeys([*taken, *by_hash, *only]))
 
 
 def _bytes(pdq: str) -> npt.NDArray[np.uint8]:

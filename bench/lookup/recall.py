@@ -19,12 +19,11 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.lookup.changes import CHANGES, Change, Pixels, Source
-from bench.lookup.methods import Embedder, Index, Looks, looks
+from bench.lookup.methods import VERIFIED, Embedder, Index, Looks, looks
 from services.core.events import Candidate
 from services.core.intake.lookup import Verified, rank, verify
 from trainer.synthesis.photos import Photo, read_labels, read_rgb
 
-VERIFIED = 5  # candidates that geometry looks at, as in the service unless set otherwise
 NOBODY = "not registered"
 PLAIN = Change(NOBODY, "saved again", lambda source, stranger, rng: source.rgb)
 STRANGERS: tuple[Change, ...] = (PLAIN, *(each for each in CHANGES if each.name in ("mirrored", "edited area 20%")))

@@ -1,0 +1,84 @@
+"""The section of `docs/lookup.md` about cost: figures of some sizes in, Markdown out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bench.lookup.filled import ADDED
+from bench.lookup.page import Setting, measured_by, table
+from bench.lookup.scale import BOTH, ONE_HASH, ONE_VECTOR, PDQ, TEN, VECTORS, Scale
+
+SEARCHES = (PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR)
+
+
+def scale_section(rows: Sequence[Scale], verification: Sequence[float], asked: int, setting: Setting) -> str:
+    """What indexes of some sizes cost."""
+    sizes = [f"{row.filling.originals:,}" for row in rows]
+    p50, p95 = np.percentile(verification, (50, 95))
+    return "\n\n".join(
+        (
+            "## What it costs",
+            measured_by(setting),
+            f"Each picture has one hash and 5 vectors. {asked} searches a size, one at a time, warm, by the service's "
+            "own clients and settings: a hash 60 bits away, as it is and mirrored; 14 vectors, of which 5 have a "
+            "cosine of 0.85 to the original's. The plain queries ask for the ten nearest of one hash, or one vector.",
+            "### Time of a search",
+            table(
+                ("p50 / p95 / p99, ms", *sizes),
+                [[name, *(_milliseconds(row.seconds[name]) for row in rows)] for name in SEARCHES],
+            ),
+            f"Verification of the first five on one core, beside that: {p50 * 1000:.0f} ms at the median, "
+            f"{p95 * 1000:.0f} ms at the 95th percentile ({len(verification)} uploads, 1024 x 683 pixels).",
+            "### What the graphs miss",
+            f"For the plain queries the share of the exact first {TEN} (computed beside the database, by looking at "
+            "every row); for the clients the share of uploads whose original is among the six that they return.",
+            table(("", *sizes), [[name, *(f"{row.kept[name]:.3f}" for row in rows)] for name in _kept(rows)]),
+            "### Filling",
+            f"Loading is by COPY; graphs are built afterwards. {ADDED} pictures were then added one at a time, each "
+            "committed.",
+            table(("", *sizes), [[name, *(cell(row) for row in rows)] for name, cell in FILLING]),
+            "### Disk and memory",
+            table(("", *sizes), _memory(rows)),
+        )
+    )
+
+
+FILLING: tuple[tuple[str, Callable[[Scale], str]], ...] = (
+    ("hashes loaded", lambda row: _s(row.filling.hashes_load_s)),
+    ("graph of the hashes built", lambda row: _s(row.filling.hashes_build_s)),
+    ("vectors loaded", lambda row: _s(row.filling.vectors_load_s)),
+    ("graph of the vectors built", lambda row: _s(row.filling.vectors_build_s)),
+    ("added afterwards, hash alone", lambda row: f"{row.filling.hashes_added_per_s:.0f}/s"),
+    ("added afterwards, with vectors", lambda row: f"{row.filling.both_added_per_s:.0f}/s"),
+    ("largest process while building", lambda row: _mb(row.filling.peak_bytes)),
+)
+
+
+def _memory(rows: Sequence[Scale]) -> list[list[str]]:
+    parts = dict.fromkeys(part for row in rows for part in row.bytes_of)
+    lines = [[part, *(_mb(row.bytes_of.get(part, 0)) for row in rows)] for part in parts]
+    lines.append(["**disk, together**", *(_mb(sum(row.bytes_of.values())) for row in rows)])
+    lines.append(
+        ["disk, bytes a picture", *(f"{sum(row.bytes_of.values()) / row.filling.originals:,.0f}" for row in rows)]
+    )
+    lines.append(["largest process while searching (VmHWM)", *(_mb(row.backend_bytes) for row in rows)])
+    lines.append(["all processes while searching (PSS)", *(_mb(row.server_bytes) for row in rows)])
+    return lines
+
+
+def _kept(rows: Sequence[Scale]) -> list[str]:
+    return [name for name in SEARCHES if name in rows[0].kept]
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return " / ".join(f"{value * 1000:.1f}" for value in np.percentile(seconds, (50, 95, 99)))
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:,.1f} s"
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
