@@ -141,7 +141,7 @@ class Candidates:
         statement = _NEAREST if fingerprint.pdq_quality >= LEAST_QUALITY else _SAME
         async with self._database.connection() as connection:
             rows = await (await connection.execute(statement, query)).fetchall()
-        return [Neighbour(_picture(row), row["distance"]) for row in rows]
+        return [Neighbour(picture_of(row), row["distance"]) for row in rows]
 
     async def index_version(self) -> str:
         """`<embedder>/<number>`; the number grows with every picture that is added. One read at an index's end."""
@@ -167,7 +167,7 @@ class Originals:
             query |= {"at": after.registered_at, "at_sha256": after.sha256}
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_PAGE.format(where=" and ".join(conditions)), query)).fetchall()
-        return [_picture(row) for row in rows]
+        return [picture_of(row) for row in rows]
 
     async def count(self, tenant: str, *, source: str | None = None) -> tuple[int, datetime | None]:
         """How many there are, and when the newest was registered; (0, None) where there are none."""
@@ -401,7 +401,8 @@ def _fingerprint(row: Mapping[str, Any]) -> Fingerprint:
     return Fingerprint.model_validate({name: row[name] for name in Fingerprint.model_fields})
 
 
-def _picture(row: Mapping[str, Any]) -> Picture:
+def picture_of(row: Mapping[str, Any]) -> Picture:
+    """The picture in a row of a registration and what is known of its bytes."""
     return Picture(
         tenant=row["tenant"],
         original_id=row["original_id"],

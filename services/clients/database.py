@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from services.core.errors import Broken, PentimentoError, Unavailable
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 LEAST_PGVECTOR = (0, 8)  # the first with iterative index scans
 MIGRATION_TIMEOUT_S = 600.0  # building an index over existing pictures takes minutes
 MIGRATION_LOCK = 0x70656E74  # advisory locks are numbers; this one spells "pent"
@@ -84,6 +84,23 @@ class Database:
                 f"no answer within {self._timeout_s:g} s: PostgreSQL is away, or every connection of the pool is busy"
             )
             raise Unavailable("postgres", text) from error
+        except psycopg.Error as error:
+            raise translated(error) from error
+
+    @asynccontextmanager
+    async def alone(self, *, timeout_s: float) -> AsyncIterator[Connection]:
+        """A connection of its own, outside of the pool, for work of minutes: bulk loads, building an index.
+
+        The whole block has `timeout_s`, a single statement no deadline of its own. Raises as `connection` does.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                options = _connect_options(self._timeout_s)
+                connection = await Connection.connect(self._dsn, autocommit=True, row_factory=dict_row, **options)
+                async with connection:
+                    yield connection
+        except TimeoutError as error:
+            raise Unavailable("postgres", f"PostgreSQL was not done within {timeout_s:g} s") from error
         except psycopg.Error as error:
             raise translated(error) from error
 

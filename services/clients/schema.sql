@@ -73,6 +73,34 @@ create index if not exists candidate_stopped on candidate (stopped_by) where sto
 create index if not exists candidate_stopped_pdq on candidate
     using hnsw (pdq bit_hamming_ops) where stopped_by is not null and pdq_quality >= 50;
 
+-- -- embeddings.py ---------------------------------------------------------------------------------------------------
+
+-- Who makes vectors, `<name>-<version>`. Vectors of two embedders live side by side while the library is embedded anew;
+-- `id` names the tables of each. See docs/decisions/0018-embeddings-beside-pdq.md.
+create table if not exists embedder (
+    id         smallint generated always as identity unique,
+    name       text primary key,
+    dimensions smallint not null check (dimensions between 1 and 4000),
+    state      text not null default 'building' check (state in ('building', 'active', 'retired')),
+    created_at timestamptz not null default now()
+);
+create unique index if not exists embedder_active on embedder (state) where state = 'active';
+
+-- Vectors of registered pictures, one a region (core/intake/regions.py). A picture that is removed or withdrawn takes
+-- its vectors along. `Embeddings.prepare` makes a partition for each embedder, partitioned by the tenant's hash, and
+-- the graphs of each. The key begins with what the cascade asks for.
+create table if not exists embedding (
+    embedder smallint not null,
+    tenant   text not null,
+    sha256   text not null,
+    trusted  boolean not null,
+    region   smallint not null,
+    vector   halfvec not null,
+    added_at timestamptz not null default now(),
+    primary key (tenant, sha256, trusted, region, embedder),
+    foreign key (tenant, sha256, trusted) references candidate on delete cascade
+) partition by list (embedder);
+
 -- -- late.py ---------------------------------------------------------------------------------------------------------
 
 -- Which uploads had a content. `candidate` keeps a content once; a late original concerns each of them.
