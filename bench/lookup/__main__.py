@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from bench.__main__ import ROOT, machine
+from bench.__main__ import LOOK_S, ROOT, busy_share, machine
 from bench.lookup.drawn import Spread
 from bench.lookup.filled import server
 from bench.lookup.methods import Embedder, embedder, looks
@@ -38,15 +38,14 @@ from services.local.postgres import Postgres
 from trainer.synthesis.photos import Photo, PhotoPool
 
 SEED = 20261127
-VERIFICATIONS = 20  # uploads whose verification is timed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
+    run = {"recall": recall, "scale": scale}[options.what]
     try:
-        run = {"recall": recall, "scale": scale}[options.what]
         return run(options, shlex.join(["python", "-m", "bench.lookup", *given]))
     except (PentimentoError, TimeoutError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -55,20 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def recall(options: argparse.Namespace, command: str) -> int:
     """What is found of photographs that nothing was fitted on."""
+    busy = busy_share(LOOK_S)
     model = embedder()
     work = work_of(options.photos, options.outlines, split=options.split, most=options.most, seed=options.seed)
     rows = measured(work, model, workers=options.workers, console=Console(stderr=True))
-    _deliver(options, (asdict(row) for row in rows), recall_section(rows, _setting(command, _data(work, model))))
+    _deliver(options, (asdict(row) for row in rows), recall_section(rows, _setting(command, _data(work, model), busy)))
     return 0
 
 
 def scale(options: argparse.Namespace, command: str) -> int:
     """What indexes of some sizes cost."""
+    busy = busy_share(LOOK_S)
     spread = _spread(options.photos)
     with tempfile.TemporaryDirectory(prefix="pentimento-lookup-") as temporary:
         folder = options.data or Path(temporary) / "data"
         samples = sorted((ROOT / "samples" / "originals").glob("*.jpg"))
-        verified = verification_s(samples, Path(temporary) / "pictures", VERIFICATIONS, options.seed)
+        verified = verification_s(samples, Path(temporary) / "pictures", options.verifications, options.seed)
         with server(folder, options.shared_buffers) as postgres:
             measure = partial(_measured, postgres, spread, options)
             rows = [asyncio.run(measure(size)) for size in sorted(options.originals)]
@@ -78,7 +79,7 @@ def scale(options: argparse.Namespace, command: str) -> int:
         f"vectors lie in one graph. `shared_buffers` {options.shared_buffers}, {options.workers} processes beside the "
         f"first build a graph; seed {options.seed}."
     )
-    section = scale_section(rows, verified, options.queries, _setting(command, data))
+    section = scale_section(rows, verified, options.queries, _setting(command, data, busy))
     _deliver(options, (asdict(row) for row in rows), section)
     return 0
 
@@ -137,8 +138,8 @@ def _data(work: Work, model: Embedder | None) -> str:
     )
 
 
-def _setting(command: str, data: str) -> Setting:
-    return Setting(date=f"{datetime.now(UTC):%Y-%m-%d}", machine=machine(), command=command, data=data)
+def _setting(command: str, data: str, busy: float) -> Setting:
+    return Setting(date=f"{datetime.now(UTC):%Y-%m-%d}", machine=machine(), command=command, data=data, busy=busy)
 
 
 def _deliver(options: argparse.Namespace, rows: Iterable[dict[str, Any]], section: str) -> None:
@@ -161,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     cost = kinds.add_parser("scale", help="what an index of a given size costs")
     cost.add_argument("--originals", type=int, nargs="+", default=[10_000, 100_000], help="how many are registered")
     cost.add_argument("--queries", type=int, default=200, help="searches that are timed")
+    cost.add_argument("--verifications", type=int, default=20, help="verifications that are timed")
     cost.add_argument("--data", type=Path, help="folder that keeps filled indexes (default: a temporary one)")
     cost.add_argument(
         "--photos", type=Path, action="append", default=[], help="photographs whose vectors show the spread"

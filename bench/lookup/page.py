@@ -28,12 +28,14 @@ SHOWN = 12  # strangers that are named
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """When, where, by which command and on which data something was measured."""
+    """When, where, by which command and on which data something was measured; `busy` is the share of the cores, 0..1,
+    that other work kept busy when it began."""
 
     date: str
     machine: str
     command: str
     data: str
+    busy: float
 
 
 def write(section: str, text: str, target: Path | None) -> None:
@@ -93,7 +95,8 @@ def interval(by_photo: Iterable[Sequence[bool]], *, seed: int = 0) -> tuple[floa
 
 
 def measured_by(setting: Setting) -> str:
-    return f"Written by `{setting.command}` on {setting.date}: {setting.machine}. {setting.data}"
+    where = f"{setting.machine}, {setting.busy:.0%} busy with other work"
+    return f"Written by `{setting.command}` on {setting.date}: {where}. {setting.data}"
 
 
 def _methods(names: Sequence[str]) -> str:
