@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from services.clients.embedding import Embedder
 from services.clients.events import KafkaConnection
 from services.clients.models import Limits, Models, TorchServeModels, Watch
 from services.clients.objects import Objects
 from services.clients.oip import OipModels
+from services.core.errors import Broken
 from services.core.intake.stoplist import StopRules
 from services.core.policy import DEFAULT_POLICY, Policy
 from services.settings import KafkaSettings, ModelSettings, ObjectSettings, PolicySettings, StopListSettings
@@ -49,6 +51,11 @@ def open_models(settings: ModelSettings, watch: Watch) -> Models:
     if settings.backend == "oip":
         return OipModels(settings.url, limits=limits, token=token, watch=watch)
     return TorchServeModels(settings.url, limits=limits, key_file=settings.key_file, token=token, watch=watch)
+
+
+def open_embedder(settings: ModelSettings, watch: Watch) -> Embedder:
+    """The embedder's client. Raises Broken as long as none is shipped: what is switched on must not be left out."""
+    raise Broken(f"there is no client yet for an embedder at {settings.url}: leave PENTIMENTO_EMBEDDER__ENABLED unset")
 
 
 def read_policy(settings: PolicySettings) -> Policy:

@@ -150,6 +150,32 @@ class StopListSettings(Section):
     ] = 31
 
 
+class EmbedderSettings(Section):
+    enabled: Annotated[
+        bool,
+        Field(
+            description="Pictures are sought by embeddings of their parts too. `intake` then waits for the embedder as "
+            "it does for the database: without it no upload is looked up."
+        ),
+    ] = False
+    min_similarity: Annotated[
+        float,
+        Field(ge=0, le=1, description="Cosine similarity of two parts from which on a picture is worth verifying."),
+    ] = 0.6
+    places: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=50,
+            description="Of `PENTIMENTO_INTAKE__MAX_CANDIDATES` those that are kept for pictures that only embeddings "
+            "find, where they find any. What PDQ does not need is theirs, too.",
+        ),
+    ] = 2
+    register_uploads: Annotated[
+        bool, Field(description="Keep embeddings of accepted uploads as well, for later uploads: five a picture.")
+    ] = False
+
+
 class StageSettings(Section):
     in_flight: Annotated[int, Field(ge=1, description="Messages of one topic that a worker works on at once.")] = 8
     retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 0.2
@@ -205,6 +231,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     late: LateSettings = LateSettings()
     stop_list: StopListSettings = StopListSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
     stage: StageSettings = StageSettings()
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()

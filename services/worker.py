@@ -22,6 +22,8 @@ import structlog
 from services.clients.candidates import Candidates, Geometries
 from services.clients.cases import HardCases, Verdicts
 from services.clients.database import Database
+from services.clients.embedders import Embedders
+from services.clients.embeddings import Embeddings
 from services.clients.events import EventReader, EventSender
 from services.clients.fetch import Fetcher
 from services.clients.late import LateQueue, Uploads
@@ -34,7 +36,7 @@ from services.core.envelope import Message, encode
 from services.core.errors import Unavailable
 from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalRegistered, ReviewDecided, VerdictReached
 from services.health import HealthServer
-from services.opening import kafka_connection, open_models, open_objects, read_policy, stop_rules
+from services.opening import kafka_connection, open_embedder, open_models, open_objects, read_policy, stop_rules
 from services.settings import Settings, load_settings
 from services.stream import exits
 from services.stream.app import StreamApp
@@ -48,6 +50,7 @@ from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
 from services.stream.registry import Registry
 from services.stream.stage import Progress, Stage, Surroundings
+from services.stream.vectors import PictureVectors
 from services.stream.watchdog import Lag, Watchdog
 from services.telemetry import Telemetry, configure
 
@@ -161,6 +164,7 @@ class Worker:
             allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
         )
         self._stack.push_async_callback(fetcher.close)
+        vectors = self._vectors()
         stops, queue = StopList(self._database, stop_rules(self._settings.stop_list)), LateQueue(self._database)
         lookup = Lookup(
             objects=objects,
@@ -170,6 +174,7 @@ class Worker:
             settings=settings,
             stops=stops,
             copy_distance=self._settings.stop_list.copy_distance,
+            vectors=vectors,
         )
         self._freshness = self._fresh()
         self._beside = [self._freshness, self._late(lookup, queue, objects, candidates)]
@@ -180,6 +185,7 @@ class Worker:
             queue=queue,
             settings=self._settings,
             telemetry=self._telemetry,
+            vectors=vectors,
         )
         return Intake(
             guard=Guard(objects=objects, fetcher=fetcher, candidates=candidates, pool=pool, settings=settings),
@@ -190,6 +196,22 @@ class Worker:
             registry=registry,
             telemetry=self._telemetry,
             now=now,
+        )
+
+    def _vectors(self) -> PictureVectors | None:
+        """The second stage of lookup, where it is switched on."""
+        settings = self._settings.embedder
+        if not settings.enabled:
+            return None
+        watch = Watch(
+            on_retry=partial(self._telemetry.retried, "embedder"),
+            on_circuit=partial(self._telemetry.circuit_changed, "embedder"),
+        )
+        return PictureVectors(
+            embedder=open_embedder(self._settings.models, watch),
+            embedders=Embedders(self._database),
+            embeddings=Embeddings(self._database),
+            settings=settings,
         )
 
     def _late(self, lookup: Lookup, queue: LateQueue, objects: Objects, candidates: Candidates) -> Late:

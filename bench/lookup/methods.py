@@ -8,6 +8,7 @@ against an exact answer is measured apart, see `scale`.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,21 +16,24 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from model_archive.weights import default_path
 from services.clients.candidates import LEAST_QUALITY
 from services.core.events import Fingerprint
 from services.core.intake.fingerprint import MAX_DISTANCE, SIDE, fingerprint, orientations
 from services.core.intake.regions import STORED
 from services.core.pixels import open_image
+from services.settings import EmbedderSettings, IntakeSettings
 
 Pixels = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
 
 PDQ, VECTORS, BOTH = "PDQ", "embedding", "both"
-WAYS = 2  # orientations in which PDQ seeks, as the service does unless set otherwise
 DEEP = 10  # places that are looked at before verification
-VERIFIED = 5  # candidates that geometry looks at, as in the service unless set otherwise
-PLACES = 2  # of those, kept for what only vectors find
-MIN_SIMILARITY = 0.6  # cosine from which on a picture is worth verifying
+DECODED_SIDE = 1280  # pixels of the longer side at which the embedder opens files
+WAYS = IntakeSettings().orientations
+VERIFIED = IntakeSettings().max_candidates
+PLACES = EmbedderSettings().places
+MIN_SIMILARITY = EmbedderSettings().min_similarity
 
 
 class Embedder(Protocol):
@@ -46,12 +50,14 @@ class Embedder(Protocol):
 
 
 def embedder() -> Embedder | None:
-    """The embedder that serves; None where this version has none, or no weights of it."""
+    """The embedder that serves; None where this version has none, or no weights of it. Raises Broken for damaged ones."""
     try:
         module = importlib.import_module("model_archive.handlers.embedding")
-        found: Embedder = module.embedder_model()
-    except (ImportError, FileNotFoundError):
+    except ImportError:
         return None
+    if not os.environ.get(module.BACKBONE) and not default_path(module.NAME).is_file():
+        return None
+    found: Embedder = module.embedder_model()
     return found
 
 
@@ -64,9 +70,10 @@ class Looks:
 
 
 def looks(contents: Sequence[bytes], model: Embedder | None) -> list[Looks]:
-    """Pictures as intake sees them."""
+    """Pictures as intake and the embedder see them."""
     pictures = [open_image(data, max_side=SIDE) for data in contents]
-    vectors = model.embed([picture.rgb for picture in pictures]) if model else [None] * len(pictures)
+    wide = [open_image(data, max_side=DECODED_SIDE).rgb for data in contents] if model else []
+    vectors: Sequence[Vectors | None] = model.embed(wide) if model else [None] * len(pictures)
     return [Looks(fingerprint(picture), each) for picture, each in zip(pictures, vectors, strict=True)]
 
 
@@ -120,7 +127,7 @@ def fused(by_hash: Sequence[int], by_parts: Sequence[int]) -> list[int]:
     """What both find, as the service deals its places: hashes first, but `PLACES` of the `VERIFIED` are kept for what
     only vectors find; then what is left of either, hashes first."""
     only = [place for place in by_parts if place not in by_hash]
-    first = list(by_hash[: VERIFIED - min(PLACES, len(only))])
+    first = list(by_hash[: VERIFIED - min(PLACES, len(only), VERIFIED - 1)])
     taken = [*first, *only[: VERIFIED - len(first)]]
     return list(dict.fromkeys([*taken, *by_hash, *only]))
 

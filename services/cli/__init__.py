@@ -13,6 +13,7 @@ from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
 from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
+from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
 from services.cli.replay import replay
 from services.cli.submit import submit
@@ -28,6 +29,8 @@ originals.command("list")(list_originals)
 originals.command()(remove)
 originals.command("import")(import_manifest)
 originals.command()(late)
+originals.command()(reindex)
+originals.command()(embedders)
 originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)

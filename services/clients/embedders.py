@@ -1,11 +1,12 @@
 """Embedders, by version, and the tables that hold their vectors.
 
-In: an embedder's name and the length of its vectors. Out: a partition of `embedding` for it, made, searched, retired and
-dropped as a whole. It exists so that two versions lie side by side while a library is embedded anew.
+In: an embedder's name and the length of its vectors. Out: a partition of `embedding` for it, made, retired and dropped
+as a whole. It exists so that two versions lie side by side while a library is embedded anew.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ LEAVES: Final = 8  # partitions of an embedder, by the tenant's hash
 EMBEDDERS_LOCK: Final = 0x656D6265  # an advisory lock; the number spells "embe"
 BUILD_TIMEOUT_S: Final = 6 * 3600.0  # building the graphs of millions of vectors takes hours
 COUNT_TIMEOUT_S: Final = 600.0
+HOLD_LOOK_S: Final = 0.5  # between two looks at graphs that somebody else builds
 
 State = Literal["building", "active", "retired"]
 
@@ -61,6 +63,9 @@ class Effort:
     workers: int = 2
 
 
+USUAL: Final = Effort()
+
+
 class Embedders:
     """The versions that are there. Every method raises `Unavailable` or `Broken` only."""
 
@@ -84,7 +89,7 @@ class Embedders:
                 "a network with other vectors needs another version"
             )
 
-    async def activate(self, name: str, effort: Effort = Effort()) -> None:
+    async def activate(self, name: str, effort: Effort = USUAL) -> None:
         """Make it the active embedder and retire the former one. Graphs that a bulk load left out are built first.
 
         Raises Broken where there is no such embedder.
@@ -114,11 +119,10 @@ class Embedders:
             await connection.execute("delete from embedder where name = %s", [name])
         return True
 
-    async def active(self) -> str | None:
-        """The name of the active embedder: the one for which every original was embedded. None before the first."""
+    async def find(self, name: str) -> Partition | None:
+        """An embedder's part and state, at once and without counting; None where it was not prepared."""
         async with self._database.connection() as connection:
-            row = await (await connection.execute("select name from embedder where state = 'active'")).fetchone()
-        return None if row is None else row["name"]
+            return await partition_of(connection, name)
 
     async def state(self) -> list[EmbedderState]:
         """Every embedder, newest first. Counts all vectors: seconds for millions."""
@@ -142,8 +146,17 @@ async def known_partition(connection: Connection, name: str) -> Partition:
 
 
 async def hold(connection: Connection, of: Partition) -> None:
-    """Hold the graphs of an embedder until the connection closes: who builds them or leaves them out is alone."""
-    await connection.execute("select pg_advisory_lock(%s, %s)", [EMBEDDERS_LOCK, of.number])
+    """Hold the graphs of an embedder until the connection closes: who builds them or leaves them out is alone.
+
+    By asking now and then: one that waits inside the server has a snapshot, and the one who holds the lock would wait
+    for that snapshot to end before a graph is built.
+    """
+    while True:
+        asked = "select pg_try_advisory_lock(%s, %s) as held"
+        row = await (await connection.execute(asked, [EMBEDDERS_LOCK, of.number])).fetchone()
+        if row and row["held"]:
+            return
+        await asyncio.sleep(HOLD_LOOK_S)
 
 
 async def drop_graphs(connection: Connection, of: Partition) -> None:
@@ -154,15 +167,21 @@ async def drop_graphs(connection: Connection, of: Partition) -> None:
 
 
 async def build_graphs(connection: Connection, of: Partition, effort: Effort) -> None:
-    """Build the graphs that are missing, each in a transaction of its own, and count what the planner asks for."""
+    """Build the graphs that are missing, and count what the planner asks for.
+
+    Concurrently, outside of any transaction: a plain build keeps writers away for as long as it takes, and every
+    removal of a picture writes to all embedders. What a build that died left is no graph and goes first.
+    """
     await connection.execute(
         "select set_config('maintenance_work_mem', %s, false), "
         "set_config('max_parallel_maintenance_workers', %s, false)",
         [f"{effort.memory_mb}MB", str(effort.workers)],
     )
-    for number in range(LEAVES):
-        for _, statement in _graphs(of, number):
-            await connection.execute(statement)
+    graphs = dict(graph for number in range(LEAVES) for graph in _graphs(of, number, how="concurrently"))
+    for row in await (await connection.execute(_DEAD, {"names": list(graphs)})).fetchall():
+        await connection.execute(sql.SQL("drop index {}").format(sql.Identifier(row["name"])))
+    for statement in graphs.values():
+        await connection.execute(statement)
     await connection.execute(sql.SQL("analyze {}").format(table(of)))
 
 
@@ -171,6 +190,10 @@ def table(of: Partition, leaf: int | None = None) -> sql.Identifier:
     return sql.Identifier(_table(of, leaf))
 
 
+_DEAD = """
+select relname as name from pg_index join pg_class on pg_class.oid = indexrelid
+where relname = any(%(names)s::text[]) and not indisvalid
+"""
 _PARTITION = "select id, dimensions, state from embedder where name = %(name)s"
 _NEW = """
 insert into embedder (name, dimensions) values (%(name)s, %(dimensions)s) returning id, dimensions, state
@@ -218,17 +241,17 @@ def _tables(of: Partition) -> Iterator[sql.Composed]:
         yield from (statement for _, statement in _graphs(of, number))
 
 
-def _graphs(of: Partition, leaf: int) -> Iterator[tuple[str, sql.Composed]]:
+def _graphs(of: Partition, leaf: int, how: Literal["", "concurrently"] = "") -> Iterator[tuple[str, sql.Composed]]:
     """The two graphs of a leaf, by name: trusted originals and earlier uploads apart, as in schema.sql for hashes."""
     create = sql.SQL(
-        "create index if not exists {} on {} using hnsw ((vector::halfvec({})) halfvec_cosine_ops) where {}"
+        "create index {} if not exists {} on {} using hnsw ((vector::halfvec({})) halfvec_cosine_ops) where {}"
     )
     for kind, condition in (("trusted", "trusted"), ("upload", "not trusted")):
         name = f"{_table(of, leaf)}_{kind}"
         yield (
             name,
             create.format(
-                sql.Identifier(name), table(of, leaf), sql.Literal(of.dimensions), sql.SQL(condition)
+                sql.SQL(how), sql.Identifier(name), table(of, leaf), sql.Literal(of.dimensions), sql.SQL(condition)
             ),
         )
 

@@ -19,6 +19,7 @@ from services.clients.database import Connection, Database
 from services.clients.embedders import (
     BUILD_TIMEOUT_S,
     COUNT_TIMEOUT_S,
+    USUAL,
     Effort,
     Partition,
     build_graphs,
@@ -30,7 +31,9 @@ from services.clients.embedders import (
 from services.core.errors import Broken
 from services.core.intake.regions import STORED, Embedding, Vectors
 
-CHUNK: Final = 1000  # pictures that a bulk load puts in at once
+AT_ONCE: Final = 10  # pictures that `add` puts in with one statement: a vector grows its graph by milliseconds
+CHUNK: Final = 1000  # pictures that a bulk load puts in with one
+EF_SEARCH: Final = 40  # candidates that a scan keeps: many scans, and what they seek stands out
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,18 @@ class Embeddings:
         """Add or replace vectors, at once findable. Returns how many pictures now have theirs: those that are not
         registered (any more) are passed over.
         """
-        kept: set[tuple[str, str, bool]] = set()
-        async with self._database.connection() as connection:
-            for name, group in groupby(sorted(rows, key=_key), key=lambda row: row.embedding.embedder):
-                there = await known_partition(connection, name)
-                query = {"number": there.number, **_columns(list(group), there)}
-                found = await (await connection.execute(_ADD, query)).fetchall()
-                kept |= {(row["tenant"], row["sha256"], row["trusted"]) for row in found}
-        return len(kept)
+        kept = 0
+        for name, group in groupby(sorted(rows, key=_key), key=lambda row: row.embedding.embedder):
+            of_one = list({_key(row): row for row in group}.values())
+            for start in range(0, len(of_one), AT_ONCE):
+                async with self._database.connection() as connection:
+                    there = await known_partition(connection, name)
+                    query = {"number": there.number, **_columns(of_one[start : start + AT_ONCE], there)}
+                    found = await (await connection.execute(_ADD, query)).fetchone()
+                kept += found["pictures"] if found else 0
+        return kept
 
-    async def load(self, name: str, rows: AsyncIterable[Embedded], effort: Effort = Effort()) -> int:
+    async def load(self, name: str, rows: AsyncIterable[Embedded], effort: Effort = USUAL) -> int:
         """Add or replace many vectors of an embedder that is `building`. Returns the number of pictures, as `add`.
 
         The graphs are taken away first and built in one go at the end, several times faster than growing them vector
@@ -158,11 +163,13 @@ class Embeddings:
                 "vectors": _texts(embedding.vectors),
                 "most_far": most_far,
                 "limit": limit,
-                "depth": limit * STORED,  # all regions of a picture may be near
+                "depth": 2 * limit,  # several regions of a picture may be near
                 "kinds": [True, False] if trusted is None else [trusted],
                 "but": but,
             }
-            rows = await (await connection.execute(nearest_statement(there), query)).fetchall()
+            async with connection.transaction():
+                await connection.execute("select set_config('hnsw.ef_search', %s, true)", [str(EF_SEARCH)])
+                rows = await (await connection.execute(nearest_statement(there), query)).fetchall()
         return [Similar(picture_of(row), 1.0 - row["far"], row["sought"], row["stored"]) for row in rows]
 
 
@@ -175,9 +182,7 @@ class Missing:
         self._database = database
         self._kinds = [True, False] if trusted is None else [trusted]
 
-    async def page(
-        self, tenant: str | None, embedder: str, *, limit: int, after: After | None = None
-    ) -> list[Picture]:
+    async def page(self, tenant: str | None, embedder: str, *, limit: int, after: After | None = None) -> list[Picture]:
         """At most `limit` of them, from `after` on. An embedder that is not there yet has vectors of none."""
         query: dict[str, Any] = self._query(tenant, embedder) | {"limit": limit}
         conditions = [_MISSING_OF if tenant is None else f"candidate.tenant = %(tenant)s and {_MISSING_OF}"]
@@ -212,6 +217,10 @@ for key share of candidate
 on conflict (tenant, sha256, trusted, region, embedder) do update
     set vector = excluded.vector, added_at = now() where embedding.vector <> excluded.vector
 """
+_COUNT = """
+select count(*) as pictures from (select distinct tenant, sha256, trusted from {asked}) as those
+join candidate using (tenant, sha256, trusted)
+"""
 _ADD = f"""
 with asked as (
     select tenant, sha256, trusted, region, vector::halfvec as vector
@@ -219,19 +228,17 @@ with asked as (
                 %(vectors)s::text[]) as asked (tenant, sha256, trusted, region, vector)
 ),
 kept as ({_KEEP.format(asked="asked")})
-select distinct tenant, sha256, trusted from asked join candidate using (tenant, sha256, trusted)
+{_COUNT.format(asked="asked")}
 """
 _STAGING = """
 create temporary table staging (
-    tenant text not null, sha256 text not null, trusted boolean not null, region smallint not null, vector halfvec not null
+    tenant text not null, sha256 text not null, trusted boolean not null, region smallint not null,
+    vector halfvec not null
 ) on commit delete rows
 """
 _STAGE = "copy staging (tenant, sha256, trusted, region, vector) from stdin (format binary)"
 _LOAD = _KEEP.format(asked="staging as asked")
-_LOADED = """
-select count(*) as pictures from (select distinct tenant, sha256, trusted from staging) as asked
-join candidate using (tenant, sha256, trusted)
-"""
+_LOADED = _COUNT.format(asked="staging")
 _REMOVE = "delete from embedding where tenant = %(tenant)s and sha256 = any(%(sha256s)s::text[])"
 
 # The stop list as a scalar subquery: the planner never makes a join of it, so it filters inside the scan of the graph,
@@ -338,9 +345,9 @@ async def _chunks(rows: AsyncIterable[Embedded], size: int) -> AsyncIterator[lis
 
 
 def _columns(rows: Sequence[Embedded], there: Partition) -> dict[str, list[Any]]:
-    """The rows of one embedder as arrays, a place for each region; a picture that comes twice counts as it came last."""
+    """Different pictures of one embedder as arrays, with a place for each region."""
     columns: dict[str, list[Any]] = {name: [] for name in ("tenants", "sha256s", "kinds", "regions", "vectors")}
-    for row in {_key(row): row for row in rows}.values():
+    for row in rows:
         _fit(row.embedding, there)
         for region, vector in enumerate(_texts(row.embedding.vectors[:STORED])):
             for name, value in zip(columns, (row.tenant, row.sha256, row.trusted, region, vector), strict=True):
@@ -355,7 +362,9 @@ def _key(row: Embedded) -> tuple[str, str, str, bool]:
 def _fit(embedding: Embedding, there: Partition) -> None:
     vectors: Vectors = embedding.vectors
     if vectors.ndim != 2 or vectors.shape[1] != there.dimensions:
-        raise Broken(f"{embedding.embedder} gave vectors of the shape {vectors.shape}, not of {there.dimensions} numbers")
+        raise Broken(
+            f"{embedding.embedder} gave vectors of the shape {vectors.shape}, not of {there.dimensions} numbers"
+        )
 
 
 def _texts(vectors: Vectors) -> list[str]:

@@ -15,6 +15,7 @@ from services.clients.objects import Objects
 from services.core.errors import Rejected, Unavailable
 from services.core.events import Fingerprint, ImageReference, InlineImage, ObjectImage, StoredImage, UrlImage
 from services.core.intake.examine import Limits, examine
+from services.core.intake.regions import Embedding
 from services.settings import IntakeSettings
 from services.stream.pool import DecodePool
 from services.stream.timings import Timings
@@ -31,6 +32,7 @@ class Known:
     image: StoredImage
     fingerprint: Fingerprint
     notes: tuple[str, ...] = ()
+    embedding: Embedding | None = None  # where it was asked for already
 
 
 class Guard:

@@ -54,6 +54,7 @@ class Intake:
             picture = _picture(upload, known)
             with timings.stage("lookup"):
                 await self._registry.upload(picture)
+                known = await self._registry.embedded(picture, known)
                 found = await self._lookup.search(upload.tenant, known)
         except Rejected as why:
             if picture is not None:
@@ -67,7 +68,9 @@ class Intake:
     async def original(self, original: OriginalRegistered) -> Sequence[ImageIntaken]:
         """Registers a trusted original. Raises Rejected where it is no usable picture."""
         known = await self._guard.accept(original.image, None, Timings(self._telemetry))
-        await self._registry.original(_picture(original, known))
+        picture = _picture(original, known)
+        await self._registry.original(picture)
+        await self._registry.embedded(picture, known)
         return ()
 
 

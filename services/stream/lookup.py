@@ -1,4 +1,4 @@
-"""Lookup, the shell around it: near pictures by PDQ, each verified by geometry, ranked by core.
+"""Lookup, the shell around it: near pictures by PDQ and by vectors of parts, verified by geometry, ranked by core.
 
 In: an accepted image. Out: ranked candidates. A pair that was compared before is not compared again.
 """
@@ -12,22 +12,30 @@ from dataclasses import dataclass
 import structlog
 
 from services.clients.candidates import Candidates, Exempt, Geometries, Geometry, Neighbour, Pair
+from services.clients.embeddings import Similar
 from services.clients.objects import Objects
 from services.clients.stoplist import StopList
 from services.core.errors import Rejected
 from services.core.events import Candidate, ImageIntaken, ImageUploaded, LateOriginal, VerdictReached
+from services.core.intake.fingerprint import distance, orientations
 from services.core.intake.lookup import rank, verify
+from services.core.intake.regions import Embedding
 from services.core.intake.stoplist import StopRules
 from services.settings import IntakeSettings
 from services.stream.guard import Known
 from services.stream.pool import DecodePool
 from services.stream.timings import Timings
+from services.stream.vectors import PictureVectors
 
 log = structlog.get_logger()
 NO_FIT = Geometry(0, 0.0, None)
 
 
-STOP_LISTED = "stop_listed"  # the note of an upload for which pictures on the stop list were passed over
+# Notes of an upload: pictures on the stop list were passed over; originals may be missing that only vectors would find,
+# since not all have some, or the upload has none.
+STOP_LISTED = "stop_listed"
+EMBEDDINGS_INCOMPLETE = "embeddings_incomplete"
+NOT_EMBEDDED = "not_embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,8 @@ class Found:
 
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
+    embedder: str | None = None
+    """Whose vectors were sought; None where none were."""
 
 
 class Lookup:
@@ -51,6 +61,7 @@ class Lookup:
         settings: IntakeSettings,
         stops: StopList | None = None,
         copy_distance: int = StopRules().copy_distance,
+        vectors: PictureVectors | None = None,
     ) -> None:
         self._objects = objects
         self._candidates = candidates
@@ -59,14 +70,14 @@ class Lookup:
         self._settings = settings
         self._stops = stops
         self._copy_distance = copy_distance
+        self._vectors = vectors
 
     async def search(self, tenant: str, known: Known) -> Found:
-        """As `find`, with the note `stop_listed` where pictures that are near were passed over."""
-        candidates = await self.find(tenant, known)
-        near, ways = self._settings.max_distance, self._settings.orientations
-        if self._stops and await self._stops.skipped(tenant, known.fingerprint, max_distance=near, ways=ways):
-            return Found(candidates, (*known.notes, STOP_LISTED))
-        return Found(candidates, known.notes)
+        """As `find`, with notes about what was passed over or could not be sought."""
+        embedding = await self._embedding(known)
+        candidates = await self._found(tenant, known, embedding)
+        notes = (*known.notes, *await self._notes(tenant, known, embedding))
+        return Found(candidates, notes, None if embedding is None else embedding.embedder)
 
     async def intaken(
         self,
@@ -87,30 +98,70 @@ class Lookup:
             fingerprint=known.fingerprint,
             candidates=found.candidates,
             notes=found.notes,
-            index_version=await self._candidates.index_version(),
+            index_version=await self._index_version(found),
             timings_ms=timings.milliseconds,
             late_original=late,
         )
 
     async def find(self, tenant: str, known: Known) -> tuple[Candidate, ...]:
-        """Near pictures by PDQ, geometrically verified, best first."""
-        neighbours = await self._candidates.nearest(
+        """Near pictures by PDQ and by vectors, geometrically verified, best first."""
+        return await self._found(tenant, known, await self._embedding(known))
+
+    async def _embedding(self, known: Known) -> Embedding | None:
+        """The upload's vectors, where the second stage is on and the embedder can open the upload."""
+        if self._vectors is None:
+            return None
+        return known.embedding or await self._vectors.of(known.data)
+
+    async def _found(self, tenant: str, known: Known, embedding: Embedding | None) -> tuple[Candidate, ...]:
+        neighbours = await self._near(tenant, known, embedding)
+        if not neighbours:
+            return ()
+        geometries = await self._verified(known, neighbours)
+        found = [_candidate(neighbour, geometry) for neighbour, geometry in zip(neighbours, geometries, strict=True)]
+        return rank(found, upload_sha256=known.image.sha256)
+
+    async def _near(self, tenant: str, known: Known, embedding: Embedding | None) -> list[Neighbour]:
+        """What is worth verifying: at most `max_candidates` pictures, PDQ's first."""
+        own, at_most = known.image.sha256, self._settings.max_candidates
+        found = await self._candidates.nearest(
             tenant,
             known.fingerprint,
             max_distance=self._settings.max_distance,
             ways=self._settings.orientations,
-            limit=self._settings.max_candidates + 1,  # one place may go to an earlier copy of this very file
+            limit=at_most + 1,  # one place may go to an earlier copy of this very file
             trusted=None if self._settings.register_uploads else True,
-            exempt=Exempt(known.image.sha256, self._copy_distance),
+            exempt=Exempt(own, self._copy_distance),
         )
-        own = known.image.sha256
-        others = [n for n in neighbours if n.picture.trusted or n.picture.image.sha256 != own]
-        others = _cut(others, self._settings.max_candidates)
-        if not others:
-            return ()
-        geometries = await self._verified(known, others)
-        found = [_candidate(neighbour, geometry) for neighbour, geometry in zip(others, geometries, strict=True)]
-        return rank(found, upload_sha256=known.image.sha256)
+        by_hash = [n for n in found if n.picture.trusted or n.picture.image.sha256 != own]
+        if self._vectors is None or embedding is None:
+            return _cut(by_hash, at_most)
+        there = {n.picture.image.sha256 for n in by_hash}
+        similar = await self._vectors.near(tenant, embedding, but=own, limit=at_most + len(there))
+        by_parts = [self._neighbour(s, known) for s in similar if s.picture.image.sha256 not in there]
+        return _dealt(by_hash, by_parts, at_most, self._vectors.places)
+
+    def _neighbour(self, similar: Similar, known: Known) -> Neighbour:
+        """What vectors found, with the distance that PDQ gives it: beyond `max_distance`, or among bad hashes."""
+        ways = orientations(known.fingerprint.pdq)[: self._settings.orientations]
+        theirs = similar.picture.fingerprint.pdq
+        return Neighbour(similar.picture, min(distance(way, theirs) for way in ways))
+
+    async def _notes(self, tenant: str, known: Known, embedding: Embedding | None) -> list[str]:
+        notes = []
+        near, ways = self._settings.max_distance, self._settings.orientations
+        if self._stops and await self._stops.skipped(tenant, known.fingerprint, max_distance=near, ways=ways):
+            notes.append(STOP_LISTED)
+        if self._vectors is not None and embedding is None:
+            notes.append(NOT_EMBEDDED)
+        if self._vectors is not None and embedding is not None and not await self._vectors.complete(embedding):
+            notes.append(EMBEDDINGS_INCOMPLETE)
+        return notes
+
+    async def _index_version(self, found: Found) -> str:
+        """The hashes' version and, where vectors were sought, their embedder: `pdq-1/4711+regions-0.1.0`."""
+        hashes = await self._candidates.index_version()
+        return hashes if found.embedder is None else f"{hashes}+{found.embedder}"
 
     async def _verified(self, known: Known, neighbours: Sequence[Neighbour]) -> list[Geometry]:
         """How each neighbour lies on the upload. Pairs that were compared before come from the cache."""
@@ -151,8 +202,17 @@ class Lookup:
             return None
 
 
+def _dealt(by_hash: list[Neighbour], by_parts: list[Neighbour], at_most: int, places: int) -> list[Neighbour]:
+    """`at_most` places: `places` of them for what only vectors found, if so much was found, but one is PDQ's; what PDQ
+    leaves over goes to vectors, too. PDQ's come first: it is the surer of the two for whole pictures, and finds most.
+    """
+    kept = min(places, len(by_parts), at_most - 1)
+    first = _cut(by_hash, at_most - kept)
+    return first + _cut(by_parts, at_most - len(first))
+
+
 def _cut(neighbours: list[Neighbour], at_most: int) -> list[Neighbour]:
-    """So many of them, nearest first. The farthest earlier uploads go first: copies must not displace the original."""
+    """So many of them, best first. The farthest earlier uploads go first: copies must not displace the original."""
     left = list(neighbours)
     while len(left) > at_most:
         farthest = max((place for place, each in enumerate(left) if not each.picture.trusted), default=len(left) - 1)

@@ -7,6 +7,8 @@ changes nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from services.clients.candidates import Candidates, Picture
@@ -15,7 +17,9 @@ from services.clients.stoplist import StopList
 from services.core.intake.stoplist import Reason
 from services.opening import stop_rules
 from services.settings import Settings
+from services.stream.guard import Known
 from services.stream.late import queue_uploads
+from services.stream.vectors import PictureVectors
 from services.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -33,6 +37,7 @@ class Registry:
         queue: LateQueue,
         settings: Settings,
         telemetry: Telemetry,
+        vectors: PictureVectors | None = None,
     ) -> None:
         self._candidates = candidates
         self._uploads = uploads
@@ -41,6 +46,7 @@ class Registry:
         self._settings = settings
         self._rules = stop_rules(settings.stop_list)
         self._telemetry = telemetry
+        self._vectors = vectors
 
     async def upload(self, picture: Picture) -> None:
         """An upload: of use to later uploads, and to be judged again when an original comes that it matches."""
@@ -61,6 +67,17 @@ class Registry:
             rules=self._rules,
             telemetry=self._telemetry,
         )
+
+    async def embedded(self, picture: Picture, known: Known) -> Known:
+        """What is known of a registered picture with its vectors, which were asked for once, to be kept and sought.
+
+        Unchanged where embeddings are off. While the embedder is away the picture is found by PDQ already.
+        """
+        if self._vectors is None:
+            return known
+        embedding = await self._vectors.of(known.data)
+        await self._vectors.keep(picture, embedding)
+        return replace(known, embedding=embedding)
 
     async def _stopped(self, picture: Picture) -> Reason | None:
         """Why the picture is on the stop list, if it is."""

@@ -48,7 +48,9 @@ async def test_a_database_of_version_2_gets_its_uploads_and_everything_new(fresh
         await Ledger(database).claim(verdict(upload, word="a", path=path, against=None, filename="odd \x00 name"))
     async with database.connection() as connection:
         await connection.execute("alter table candidate drop column stopped_by")
-        await connection.execute("drop table upload, late, late_cut, late_pace, late_tenant, stop_entry")
+        await connection.execute(
+            "drop table upload, late, late_cut, late_pace, late_tenant, stop_entry, embedding, embedder"
+        )
         await connection.execute("update schema_version set version = 2")
     await database.migrate()
     async with database.connection() as connection:

@@ -1,0 +1,140 @@
+"""Embedding a library anew, on the real database with a tiny embedder: it goes on, ends, and says what failed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import typer
+
+from services.cli import originals_reindex
+from services.cli.originals_reindex import Failed, Reindex, Reindexed, reindexed
+from services.clients.candidates import Candidates, Originals, Picture
+from services.clients.database import Database
+from services.clients.embedders import Embedders
+from services.clients.objects import Objects
+from services.core.errors import Unavailable
+from services.core.intake.examine import Limits, examine
+from services.local.postgres import Postgres
+from services.settings import EmbedderSettings, Settings
+from tests.cli.conftest import SAMPLES, Pentimento
+from tests.clients.conftest import dsn_of
+from tests.clients.tiny_embedder import TinyEmbedder
+
+NAMES = ("pier", "windmill", "capsule")
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Library:
+    """Three originals of two tenants, and an earlier upload, none of them embedded."""
+
+    def __init__(self, database: Database, objects: Objects) -> None:
+        self.database, self.objects, self.embedder = database, objects, TinyEmbedder()
+        self.data: dict[str, bytes] = {}
+
+    async def register(self, name: str, *, tenant: str = "acme", trusted: bool = True) -> None:
+        places = (SAMPLES / folder / f"{name}.jpg" for folder in ("originals", "donors", "uploads"))
+        data = self.data[name] = next(place for place in places if place.exists()).read_bytes()
+        examined = examine(data, Limits())
+        image = examined.stored(data, sha256(data).hexdigest())
+        await self.objects.put(image.object_key, data, "image/jpeg")
+        entry = Picture(tenant, name, image, examined.fingerprint, trusted, "library", NOON)
+        await Candidates(self.database).register(entry)
+
+    async def reindexed(self, version: str | None = None, **asked: Any) -> tuple[Reindexed, list[Failed]]:
+        failed: list[Failed] = []
+        run = Reindex(self.database, self.objects, self.embedder, asked.pop("settings", Settings()), **asked)
+        done = await reindexed(
+            run, version=version, total=lambda _: None, settled=lambda each: failed.append(each) if each else None
+        )
+        return done, failed
+
+
+@pytest.fixture
+async def library(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Library]:
+    database = await Database.open(dsn_of(postgres, f"reindex_{uuid4().hex}"), pool_size=2, timeout_s=20)
+    await database.migrate()
+    made = Library(database, Objects(tmp_path.as_uri()))
+    for name in NAMES[:2]:
+        await made.register(name)
+    await made.register(NAMES[2], tenant="other")
+    await made.register("windmill-giraffe", trusted=False)
+    yield made
+    await database.close()
+
+
+async def test_what_is_missing_is_embedded_once_and_the_version_is_activated_when_nothing_is(library: Library) -> None:
+    done, _ = await library.reindexed(tenant="acme", workers=1)
+    assert done == Reindexed("tiny-1", 2, 0, 1, active=False)
+    done, _ = await library.reindexed()
+    assert done == Reindexed("tiny-1", 1, 0, 0, active=True)
+    there = await Embedders(library.database).find("tiny-1")
+    assert there is not None and there.state == "active"
+    assert (await library.reindexed())[0] == Reindexed("tiny-1", 0, 0, 0, active=True)
+    assert library.embedder.asked == 3
+    with_uploads = Settings(embedder=EmbedderSettings(register_uploads=True))
+    assert (await library.reindexed(settings=with_uploads))[0].embedded == 1
+
+
+async def test_a_run_that_was_stopped_goes_on_with_what_is_missing(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(originals_reindex, "PAGE_EACH", 1)
+    embed = library.embedder.embed
+
+    async def away_after_one(image: bytes) -> Any:
+        library.embedder.away = library.embedder.asked >= 1
+        return await embed(image)
+
+    monkeypatch.setattr(library.embedder, "embed", away_after_one)
+    with pytest.raises(Unavailable):
+        await library.reindexed(workers=1)
+    monkeypatch.setattr(library.embedder, "embed", embed)
+    library.embedder.away = False
+    assert (await library.reindexed())[0] == Reindexed("tiny-1", 2, 0, 0, active=True)
+
+
+async def test_pictures_that_fail_are_named_and_keep_the_version_from_being_activated_unless_they_are_skipped(
+    library: Library,
+) -> None:
+    library.embedder.refused.add(library.data["pier"])
+    done, (failed,) = await library.reindexed()
+    assert done == Reindexed("tiny-1", 2, 1, 1, active=False)
+    assert failed.picture.original_id == "pier"
+    assert "told to refuse it (corrupt)" in failed.why
+    done, _ = await library.reindexed(skip_failed=True)
+    assert done == Reindexed("tiny-1", 0, 1, 1, active=True)
+    await Originals(library.database).remove("acme", ["pier"])
+    assert (await library.reindexed())[0] == Reindexed("tiny-1", 0, 0, 0, active=True)
+
+
+async def test_a_new_version_is_built_beside_the_old_one_which_is_then_dropped(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await library.reindexed()
+    library.embedder.name = "tiny-2"
+    monkeypatch.setattr(originals_reindex, "BULK", 1)  # as a bulk load
+    done, _ = await library.reindexed(version="tiny-2")
+    assert done == Reindexed("tiny-2", 3, 0, 0, active=True)
+    states = {state.name: (state.state, state.pictures) for state in await Embedders(library.database).state()}
+    assert states == {"tiny-1": ("retired", 3), "tiny-2": ("active", 3)}
+    done, _ = await library.reindexed(drop_old=True)
+    assert done.dropped == ("tiny-1",)
+    assert [state.name for state in await Embedders(library.database).state()] == ["tiny-2"]
+
+
+async def test_another_version_than_the_one_asked_for_stops_before_anything_is_done(library: Library) -> None:
+    with pytest.raises(typer.Exit):
+        await library.reindexed(version="tiny-9")
+    assert await Embedders(library.database).state() == []
+
+
+def test_reindexing_without_an_embedder_says_what_to_do(pentimento: Pentimento) -> None:
+    told = pentimento("originals", "reindex")
+    assert told.status == 1
+    assert "PENTIMENTO_EMBEDDER__ENABLED" in told.stderr
