@@ -50,7 +50,7 @@ class Embedder(Protocol):
 
 
 def embedder() -> Embedder | None:
-    """The embedder that serves; None where this version has none, or no weights of it. Raises Broken for damaged ones."""
+    """The embedder that serves; None where this version has none, or no weights. Raises Broken for damaged ones."""
     try:
         module = importlib.import_module("model_archive.handlers.embedding")
     except ImportError:
