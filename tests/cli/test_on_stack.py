@@ -174,6 +174,13 @@ def test_the_stop_list_is_listed_added_to_and_removed_from(on_stack: Pentimento,
     assert "never-there" in unknown.stderr
 
 
+def test_an_index_without_embeddings_says_how_to_get_some(on_stack: Pentimento) -> None:
+    assert on_stack("originals", "embedders", "--json").lines == []
+    told = on_stack("originals", "embedders")
+    assert told.status == 0
+    assert "pentimento originals reindex" in told.stderr
+
+
 def test_inline_uploads_of_a_folder_get_a_table_of_verdicts(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:
     for name in ("pier-moving.gif", "truncated.jpg"):
         (tmp_path / name).write_bytes((UPLOADS / name).read_bytes())
