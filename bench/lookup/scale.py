@@ -43,6 +43,9 @@ PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR = (
 )
 
 
+GRAPHS = ("graph of the vectors", "graph of the hashes")
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Figures of one size. `seconds` of each search; `kept` the share of exact answers that graphs give; `bytes_of`

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bench.lookup.drawn import COPY_DISTANCE, COPY_SIMILARITY
 from bench.lookup.filled import ADDED
 from bench.lookup.page import Setting, measured_by, table
-from bench.lookup.scale import BOTH, ONE_HASH, ONE_VECTOR, PDQ, TEN, VECTORS, Scale
+from bench.lookup.scale import BOTH, GRAPHS, ONE_HASH, ONE_VECTOR, PDQ, TEN, VECTORS, Scale
+from services.core.intake.regions import REGIONS, STORED
 
 QUIET = 0.1  # share of the cores that may be busy with other work
 BUSY = "Times are too large by what other work took; what was kept, disk and memory are not."
@@ -23,9 +25,10 @@ def scale_section(rows: Sequence[Scale], verification: Sequence[float], asked: i
         (
             "## What it costs",
             measured_by(setting) + ("" if setting.busy < QUIET else f" **{BUSY}**"),
-            f"Each picture has one hash and 5 vectors. {asked} searches a size, one at a time, warm, by the service's "
-            "own clients and settings: a hash 60 bits away, as it is and mirrored; 14 vectors, of which 5 have a "
-            "cosine of 0.85 to the original's. The plain queries ask for the ten nearest of one hash, or one vector.",
+            f"Each picture has one hash and {STORED} vectors. {asked} searches a size, one at a time, warm, by the "
+            f"service's own clients and settings: a hash {COPY_DISTANCE} bits away, as it is and mirrored; "
+            f"{len(REGIONS)} vectors, of which {STORED} have a cosine of {COPY_SIMILARITY:g} to the original's. The "
+            f"plain queries ask for the {TEN} nearest of one hash, or one vector.",
             "### Time of a search",
             table(
                 ("p50 / p95 / p99, ms", *sizes),
@@ -39,7 +42,7 @@ def scale_section(rows: Sequence[Scale], verification: Sequence[float], asked: i
             table(("", *sizes), [[name, *(f"{row.kept[name]:.3f}" for row in rows)] for name in _kept(rows)]),
             "### Filling",
             f"Loading is by COPY; graphs are built afterwards. {ADDED} pictures were then added one at a time, each "
-            "committed.",
+            "committed. Of an index that an earlier run had filled (`--data`) these are that run's figures.",
             table(("", *sizes), [[name, *(cell(row) for row in rows)] for name, cell in FILLING]),
             "### Disk and memory",
             table(("", *sizes), _memory(rows)),
@@ -62,9 +65,14 @@ def _memory(rows: Sequence[Scale]) -> list[list[str]]:
     parts = dict.fromkeys(part for row in rows for part in row.bytes_of)
     lines = [[part, *(_mb(row.bytes_of.get(part, 0)) for row in rows)] for part in parts]
     lines.append(["**disk, together**", *(_mb(sum(row.bytes_of.values())) for row in rows)])
-    lines.append(
-        ["disk, bytes a picture", *(f"{sum(row.bytes_of.values()) / row.filling.originals:,.0f}" for row in rows)]
-    )
+    for name, part, each in (
+        ("disk, bytes a picture", None, 1),
+        ("graph, bytes a vector", GRAPHS[0], STORED),
+        ("graph, bytes a hash", GRAPHS[1], 1),
+    ):
+        whole = (sum(row.bytes_of.values()) if part is None else row.bytes_of[part] for row in rows)
+        counts = ((row.filling.originals + ADDED) * each for row in rows)
+        lines.append([name, *(f"{size / count:,.0f}" for size, count in zip(whole, counts, strict=True))])
     lines.append(["largest process while searching (VmHWM)", *(_mb(row.backend_bytes) for row in rows)])
     lines.append(["all processes while searching (PSS)", *(_mb(row.server_bytes) for row in rows)])
     return lines
