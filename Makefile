@@ -11,11 +11,13 @@ EVAL_SETS ?= $(if $(wildcard $(SHARED)/validation),--set $(SHARED)/validation/im
 EVAL_DATA ?= $(if $(wildcard $(SHARED)/photos),$(FIT_DATA),--photos samples/originals --photos samples/donors --split all)
 FIT ?=
 EVAL ?=
+SIZES ?= 10000 100000
+LOOKUP ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-pair bench-web-iml fit fit-constrained fit-web-iml \
-	fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
+.PHONY: help setup demo test test-all check format bench bench-freshness bench-lookup bench-pair bench-web-iml \
+	fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -55,6 +57,14 @@ format: setup ## put the code into form
 
 bench: setup ## measure the stream against the bare model server, side by side
 	$(BIN)/python -m bench --out docs/benchmarks.md
+
+bench-freshness: setup ## how long a registered original takes to be findable, 200 of them at 5 a second
+	$(BIN)/python -m bench.freshness --count 200 --rate 5
+
+bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="10000 100000", LOOKUP="--data DIR" keeps indexes
+	$(BIN)/python -m bench.lookup recall $(EVAL_DATA) --out docs/lookup.md
+	$(BIN)/python -m bench.lookup scale --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
+		$(LOOKUP) --out docs/lookup.md
 
 bench-pair: setup ## where the time of a pair goes, and its memory, on one core
 	$(BIN)/python -m trainer.pair_timing

@@ -11,10 +11,11 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import psycopg
@@ -50,12 +51,21 @@ SETTINGS = {
 
 
 class Postgres(Component):
-    """An embedded PostgreSQL. Port 0 means: find a free one at the first start and keep it."""
+    """An embedded PostgreSQL. Port 0 means: find a free one at the first start and keep it. `settings` go beside, or
+    instead of, those of a small stack."""
 
-    def __init__(self, data_dir: Path, port: int = 0, *, log_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        log_file: Path | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__("postgres", log_file or data_dir / "postgres.log")
         self.data_dir = data_dir
         self.port = port or free_port()
+        self._settings = {**SETTINGS, **settings}
         self._user = unprivileged_user()
 
     @property
@@ -71,7 +81,7 @@ class Postgres(Component):
             let_through(programs, self._user.pw_uid, self._user.pw_gid)
         if not self._cluster.exists():
             self._initialise(programs)
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         command = (str(programs / "postgres"), "-D", HERE, "-p", str(self.port), *settings)
         return Launch(command, cwd=self._cluster, user=self._runs_as, stop_signal=signal.SIGINT)
 

@@ -23,8 +23,8 @@ from services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model_archive/**/*.md")])
-LATER = {"docs/benchmarks.md"}
-"""Written by `make bench`; a page that links to it may come first."""
+LATER = {"docs/benchmarks.md", "docs/lookup.md"}
+"""Written by `make bench` and `make bench-lookup`; a page that links to them may come first."""
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class PhotoPool:
         """
         photo = _weighted(rng, self._labelled if labelled and self._labelled else self.photos)
         picture = read_rgb(photo.path)
-        labels = None if photo.labels is None else _read_labels(photo.labels, picture.shape[:2])
+        labels = None if photo.labels is None else read_labels(photo.labels, picture.shape[:2])
         smallest = size / min(picture.shape[:2])
         scale = max(smallest, float(rng.uniform(0.5, 1.25)))
         if abs(scale - 1.0) > 0.02 or smallest > 1.0:
@@ -141,18 +141,19 @@ def read_rgb(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _weighted(rng: np.random.Generator, photos: Sequence[Photo]) -> Photo:
-    weights = np.cumsum([photo.pixels for photo in photos], dtype=np.float64)
-    return photos[int(np.searchsorted(weights[:-1], rng.random() * weights[-1], side="right"))]
-
-
-def _read_labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The label map in a file, brought to `shape` (height, width), [H,W] int32. Raises ValueError."""
     labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if labels is None:
         raise ValueError(f"{path} is not a label map that OpenCV can read")
     if labels.ndim == 3:  # a palette PNG arrives as colours: one number per colour keeps regions apart
         labels = labels[..., :3].astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
     return cv2.resize(labels.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+
+
+def _weighted(rng: np.random.Generator, photos: Sequence[Photo]) -> Photo:
+    weights = np.cumsum([photo.pixels for photo in photos], dtype=np.float64)
+    return photos[int(np.searchsorted(weights[:-1], rng.random() * weights[-1], side="right"))]
 
 
 def _resized(

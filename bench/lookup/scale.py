@@ -1,0 +1,211 @@
+"""What an index of a given size costs: time to fill and to search it, what its graphs miss, disk and memory.
+
+In: an embedded PostgreSQL whose index is filled (`filled`), the pictures that lie in it, and uploads made from them.
+Out: a `Scale`. Searches go through the service's own clients; the plain pgvector query beside them, one vector and no
+conditions but the graph's own, is the least that a search of that graph can cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from bench.lookup import drawn as by_chance
+from bench.lookup.drawn import Drawn, Query, Spread
+from bench.lookup.filled import ADDED, EMBEDDER, POOL_TIMEOUT_S, TENANT, Filling, database_url, digest, filled
+from bench.lookup.memory import Peak
+from bench.lookup.methods import MIN_SIMILARITY, VERIFIED, WAYS
+from bench.pictures import mosaics
+from services.clients.candidates import Candidates, bits
+from services.clients.database import Connection, Database
+from services.clients.embeddings import Embeddings
+from services.core.events import Fingerprint
+from services.core.intake.fingerprint import MAX_DISTANCE
+from services.core.intake.lookup import verify
+from services.core.intake.regions import STORED, Embedding
+from services.local.postgres import Postgres
+
+WARM = 20  # searches before any is timed
+TEN = 10  # places of the plain query
+PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR = (
+    "PDQ, `Candidates.nearest`",
+    "embeddings, `Embeddings.nearest`",
+    "both, one after the other",
+    "plain pgvector, one hash",
+    "plain pgvector, one vector",
+)
+
+
+GRAPHS = ("graph of the vectors", "graph of the hashes")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Figures of one size. `seconds` of each search; `kept` the share of exact answers that graphs give; `bytes_of`
+    tables and graphs; `backend_bytes` is the connection that searched, `server_bytes` all processes together."""
+
+    filling: Filling
+    seconds: dict[str, list[float]]
+    kept: dict[str, float]
+    bytes_of: dict[str, int]
+    backend_bytes: int
+    server_bytes: int
+
+
+async def measured(
+    postgres: Postgres, originals: int, spread: Spread, *, seed: int, asked: int, workers: int, console: Console
+) -> Scale:
+    """Fills the index where that is still to be done, then searches it for `asked` uploads."""
+    console.print(f"{originals:,} originals: drawing them, filling the index where it is not yet")
+    pictures = by_chance.pictures(originals + ADDED, spread, seed)
+    filling = await filled(postgres, pictures, originals, seed=seed, workers=workers)
+    uploads = by_chance.queries(pictures, asked + WARM, spread, seed)
+    database = await Database.open(database_url(postgres, originals), pool_size=1, timeout_s=POOL_TIMEOUT_S)
+    try:
+        with Peak(postgres) as peak:
+            seconds = await _timed(database, uploads, console)
+        async with database.connection() as connection:
+            kept = await _kept(connection, pictures, uploads[WARM:], console)
+            sizes = await _sizes(connection)
+        found = await _found(database, uploads[WARM:])
+        return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together)
+    finally:
+        await database.close()
+
+
+def verification_s(photos: Sequence[Path], folder: Path, count: int, seed: int) -> list[float]:
+    """Seconds of verifying an upload against five originals, on one core: pictures of 1024 x 683 pixels, all unlike."""
+    cv2.setNumThreads(1)
+    contents = [path.read_bytes() for path in mosaics(photos, folder, count + VERIFIED, seed=seed)]
+    seconds = []
+    for number in range(count):
+        began = perf_counter()
+        verify(contents[number], contents[number + 1 : number + 1 + VERIFIED])
+        seconds.append(perf_counter() - began)
+    return seconds
+
+
+async def _timed(database: Database, uploads: Sequence[Query], console: Console) -> dict[str, list[float]]:
+    """Seconds of each kind of search. An upload goes through all of them by turns; the first ones warm up."""
+    candidates, embeddings = Candidates(database), Embeddings(database)
+
+    async def by_hash(upload: Query) -> object:
+        return await candidates.nearest(
+            TENANT, _fingerprint(upload), max_distance=MAX_DISTANCE, limit=VERIFIED + 1, ways=WAYS
+        )
+
+    async def by_vectors(upload: Query) -> object:
+        return await embeddings.nearest(
+            TENANT, Embedding(EMBEDDER, upload.vectors), limit=VERIFIED + 1, most_far=1 - MIN_SIMILARITY
+        )
+
+    async def one_hash(upload: Query) -> object:
+        async with database.connection() as connection:
+            return await near_hashes(connection, upload.pdq)
+
+    async def one_vector(upload: Query) -> object:
+        async with database.connection() as connection:
+            return await near_vectors(connection, upload)
+
+    ways: dict[str, Callable[[Query], Awaitable[object]]] = {
+        PDQ: by_hash,
+        VECTORS: by_vectors,
+        ONE_HASH: one_hash,
+        ONE_VECTOR: one_vector,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for upload in track(uploads, "searches", console=console):
+        for name, search in ways.items():
+            began = perf_counter()
+            await search(upload)
+            seconds[name].append(perf_counter() - began)
+    timed = {name: each[WARM:] for name, each in seconds.items()}
+    return timed | {BOTH: [sum(pair) for pair in zip(timed[PDQ], timed[VECTORS], strict=True)]}
+
+
+async def near_hashes(connection: Connection, pdq: str) -> list[str]:
+    """SHA-256 of the ten pictures whose hashes the graph finds nearest."""
+    statement = (
+        "select sha256 from candidate where trusted and pdq_quality >= 50 "
+        "order by pdq <~> %(pdq)s::text::bit(256) limit %(ten)s"
+    )
+    rows = await (await connection.execute(statement, {"pdq": bits(pdq), "ten": TEN})).fetchall()
+    return [row["sha256"] for row in rows]
+
+
+async def near_vectors(connection: Connection, upload: Query) -> list[tuple[str, int]]:
+    """SHA-256 and region of the ten vectors that the graph finds nearest to the first of an upload."""
+    length = upload.vectors.shape[1]
+    vector = "[" + ",".join(f"{value:.5g}" for value in upload.vectors[0].astype(np.float16).tolist()) + "]"
+    statement = (
+        "select sha256, region from embedding where embedder = (select id from embedder where name = %(name)s) "
+        f"and tenant = %(tenant)s and trusted order by vector::halfvec({length}) <=> %(vector)s::halfvec({length}) "
+        "limit %(ten)s"
+    )
+    query = {"name": EMBEDDER, "tenant": TENANT, "vector": vector, "ten": TEN}
+    rows = await (await connection.execute(statement, query)).fetchall()
+    return [(row["sha256"], row["region"]) for row in rows]
+
+
+async def _kept(
+    connection: Connection, pictures: Drawn, uploads: Sequence[Query], console: Console
+) -> dict[str, float]:
+    """Share of the exact first ten that the graphs have among theirs."""
+    hashes, vectors = [], []
+    for upload in track(uploads, "exact answers", console=console):
+        exact = {digest(int(place)) for place in by_chance.nearest_hashes(pictures, upload.pdq, TEN)}
+        hashes.append(len(exact & set(await near_hashes(connection, upload.pdq))) / TEN)
+        near = by_chance.nearest_vectors(pictures, upload.vectors[0], TEN)
+        regions = {(digest(int(place) // STORED), int(place) % STORED) for place in near}
+        vectors.append(len(regions & set(await near_vectors(connection, upload))) / TEN)
+    return {ONE_HASH: float(np.mean(hashes)), ONE_VECTOR: float(np.mean(vectors))}
+
+
+async def _found(database: Database, uploads: Sequence[Query]) -> dict[str, float]:
+    """Share of uploads whose original the clients find."""
+    candidates, embeddings = Candidates(database), Embeddings(database)
+    by_hash, by_vectors = [], []
+    for upload in uploads:
+        near = await candidates.nearest(
+            TENANT, _fingerprint(upload), max_distance=MAX_DISTANCE, limit=VERIFIED + 1, ways=WAYS
+        )
+        by_hash.append(digest(upload.target) in {each.picture.image.sha256 for each in near})
+        similar = await embeddings.nearest(
+            TENANT, Embedding(EMBEDDER, upload.vectors), limit=VERIFIED + 1, most_far=1 - MIN_SIMILARITY
+        )
+        by_vectors.append(digest(upload.target) in {each.picture.image.sha256 for each in similar})
+    return {PDQ: float(np.mean(by_hash)), VECTORS: float(np.mean(by_vectors))}
+
+
+async def _sizes(connection: Connection) -> dict[str, int]:
+    """Bytes on disk of what an index is made of."""
+    rows = await (await connection.execute(_SIZES)).fetchall()
+    return {row["part"]: int(row["bytes"]) for row in rows}
+
+
+_SIZES = """
+select case
+         when relname like 'embedding%' and access = 'hnsw' then 'graph of the vectors'
+         when relname like 'embedding%' and relkind = 'i' then 'keys of the vectors'
+         when relname like 'embedding%' then 'table of the vectors'
+         when access = 'hnsw' then 'graph of the hashes'
+         when relkind = 'i' then 'keys of the pictures'
+         else 'tables of the pictures'
+       end as part, sum(pg_relation_size(class.oid)) as bytes
+from (select pg_class.oid, relname, relkind, coalesce(amname, '') as access
+      from pg_class left join pg_am on pg_am.oid = relam
+      where relnamespace = 'public'::regnamespace and relkind in ('r', 'i')
+        and (relname like 'embedding%' or relname like 'candidate%' or relname like 'content%')) as class
+group by 1 order by 1
+"""
+
+
+def _fingerprint(upload: Query) -> Fingerprint:
+    return Fingerprint(pdq=upload.pdq, pdq_quality=100)
