@@ -3,7 +3,8 @@
 In: photographs that nothing was fitted on, changed in a few fixed ways, each of which is then sought among all of them
 (and among more, which are there to be mistaken for them). Out: for each change the share that is found first, and among
 the first ten, by the embedder (the nearest of any upload's region to any stored one) and by PDQ's distance of the whole
-pictures. Ties count against whoever has them. `bench.lookup` measures the whole lookup; this is the network alone.
+pictures. Ties count against whoever has them. A photograph that an upload was made with beside its original is rightly
+found too, and left out. `bench.lookup` measures the whole lookup; this is the network alone.
 """
 
 from __future__ import annotations
@@ -54,14 +55,17 @@ def measured(embed: Embed, pool: PhotoPool, *, seed: int, beside: PhotoPool | No
     prints = np.stack([_pdq(rgb) for rgb in stored])
     rows = []
     for number, (change, make) in enumerate(CHANGES.items()):
-        uploads = []
+        uploads, hosts = [], []
         for place, (picture, labels) in enumerate(pictures):
             rng = np.random.default_rng((seed, number, place))
-            host = stored[(place + int(rng.integers(1, len(stored)))) % len(stored)]
-            uploads.append(make(rng, picture, labels, host))
+            hosts.append((place + int(rng.integers(1, len(stored)))) % len(stored))
+            uploads.append(make(rng, picture, labels, stored[hosts[-1]]))
         near = [(vectors @ each.T).max(axis=(1, 2)) for each in _embedded(embed, uploads)]
         alike = [-(prints != _pdq(rgb)).sum(axis=1) for rgb in uploads]
-        ranks, pdq = ([rank(each, place) for place, each in enumerate(scores)] for scores in (near, alike))
+        ranks, pdq = (
+            [rank(np.delete(each, host), place - (host < place)) for place, (each, host) in enumerate(found)]
+            for found in (list(zip(near, hosts, strict=True)), list(zip(alike, hosts, strict=True)))
+        )
         shares = (float(np.mean(np.array(of) < within)) for of in (ranks, pdq) for within in (FIRST, SEVERAL))
         rows.append(Found(change, len(uploads), *shares))
     return rows
