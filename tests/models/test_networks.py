@@ -98,7 +98,9 @@ def test_the_auxiliary_mask_of_the_pair_network_lies_at_a_sixteenth_of_the_size(
 
 
 def test_an_unknown_network_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(ValueError, match="correlation, difference, embedder, pair_kind, web_iml, web_iml_convnext_base"):
+    with pytest.raises(
+        ValueError, match="correlation, difference, embedder, pair_kind, web_iml, web_iml_convnext_base"
+    ):
         registry.build("resnet")
 
 

@@ -84,7 +84,7 @@ class PhotoPool:
         shorter side of `shorter` pixels, and never enlarged."""
         photo = self.photos[place]
         picture = read_rgb(photo.path)
-        labels = None if photo.labels is None else _read_labels(photo.labels, picture.shape[:2])
+        labels = None if photo.labels is None else read_labels(photo.labels, picture.shape[:2])
         scale = shorter / min(picture.shape[:2])
         return (picture, labels) if scale >= 1.0 else _resized(picture, labels, scale, 1)
 
