@@ -22,15 +22,11 @@ from model_archive.networks.registry import GRANULE, WEB_IML
 from model_archive.weights import Card
 from services.core.pixels import open_image
 from trainer.data import EXAMPLES
-from trainer.single_cases import changed
 from trainer.synthesis.photos import PhotoPool
 
 SIZES = (256, 320, 384, 512)
 FLAGGED_BUDGET = 0.0075
 """Mean share of authentic photographs that masks may flag: three quarters of the 1 % that is promised of others."""
-
-COPIES = ("clean", "JPEG 80", "resize .5")
-"""What platforms did to the photographs that the budget is kept on, each to a third of them."""
 
 LARGEST_SIDE = 1024  # pixels; of what is larger the upper left part, where JPEG's grid begins, stands for the whole
 _LOGITS = np.linspace(-10.0, 10.0, 2001)  # thresholds that are tried
@@ -71,10 +67,10 @@ def calibrated(network: nn.Module, card: Card, pool: PhotoPool, *, count: int, s
 
 
 def photograph_inputs(pool: PhotoPool) -> Iterator[np.ndarray]:
-    """The photographs of a pool after one of `COPIES` each, as inputs [4,H,W] of a single-image network."""
-    for place, photo in enumerate(pool.photos):
-        data = changed(photo.path.read_bytes(), COPIES[place % len(COPIES)])
-        picture = open_image(data).as_stored()
+    """The photographs of a pool as inputs [4,H,W] of a single-image network. As they are: what platforms do to them
+    takes traces away, and so false alarms, too."""
+    for photo in pool.photos:
+        picture = open_image(photo.path.read_bytes()).as_stored()
         rgb = picture.rgb[:LARGEST_SIDE, :LARGEST_SIDE]
         yield preprocess.padded(preprocess.single_input(rgb, picture.jpeg_steps), GRANULE)
 

@@ -64,9 +64,9 @@ def looked_at(
     found: list[tuple[Failure, np.ndarray]] = []
     for item in track(items, "pictures", console=console):
         answer = model.analyse([SingleRequest(changed(item.upload, change))])[0]
-        good = isinstance(answer, Analysis)
-        levels = answer.mask if isinstance(answer, Analysis) else np.zeros(item.mask.shape, np.uint8)
-        how = failure(item, levels, answer.score if good else 0.0)
+        nothing = np.zeros(item.mask.shape, np.uint8)
+        levels, score = (answer.mask, answer.score) if isinstance(answer, Analysis) else (nothing, 0.0)
+        how = failure(item, levels, score)
         found.append((how, row(how, open_image(item.upload).rgb, item.mask, levels)))
         found.sort(key=lambda each: (not each[0].forged, -each[0].loss))
         forged = [each for each in found if each[0].forged]

@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import load_file
 
-from model_archive import weights
+from model_archive import preprocess, weights
 from model_archive.networks.blocks import Localisation
+from model_archive.networks.registry import GRANULE
 from services.core.errors import Broken
+from services.core.pixels import open_image
 from trainer import calibrate, schedule
 from trainer.data import Batch, SampleStream, batches
 from trainer.fit import FitSettings, Surroundings, fit, loop, started
@@ -177,8 +179,7 @@ def test_the_mask_bias_leaves_just_the_budget_of_authentic_pixels_flagged(budget
     assert (x + bias > 0).mean() == pytest.approx(left, abs=0.011)
 
 
-def test_photographs_of_the_budget_are_whole_after_what_platforms_do(pool: PhotoPool) -> None:
-    inputs = list(islice(calibrate.photograph_inputs(pool), 3))
-    assert [x.shape[0] for x in inputs] == [4, 4, 4]
-    assert inputs[1][3].any()  # saved as JPEG: its steps are known
-    assert not inputs[2][3].any()  # resized and saved without loss
+def test_photographs_of_the_budget_are_whole_and_with_what_their_files_tell(pool: PhotoPool) -> None:
+    for photo, x in zip(pool.photos, islice(calibrate.photograph_inputs(pool), 2), strict=False):
+        picture = open_image(photo.path.read_bytes())
+        assert np.array_equal(x, preprocess.padded(preprocess.single_input(picture.rgb, picture.jpeg_steps), GRANULE))
