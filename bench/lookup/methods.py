@@ -7,7 +7,6 @@ against an exact answer is measured apart, see `scale`.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from model_archive.handlers import embedding
 from model_archive.weights import default_path
 from services.clients.candidates import LEAST_QUALITY
 from services.core.events import Fingerprint
@@ -50,15 +50,10 @@ class Embedder(Protocol):
 
 
 def embedder() -> Embedder | None:
-    """The embedder that serves; None where this version has none, or no weights. Raises Broken for damaged ones."""
-    try:
-        module = importlib.import_module("model_archive.handlers.embedding")
-    except ImportError:
+    """The embedder that serves; None where there are no weights of it. Raises Broken for damaged ones."""
+    if not os.environ.get(embedding.BACKBONE) and not default_path(embedding.NAME).is_file():
         return None
-    if not os.environ.get(module.BACKBONE) and not default_path(module.NAME).is_file():
-        return None
-    found: Embedder = module.embedder_model()
-    return found
+    return embedding.embedder_model()
 
 
 @dataclass(frozen=True, slots=True)
