@@ -16,7 +16,7 @@ LOOKUP ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-freshness bench-lookup bench-pair bench-web-iml \
+.PHONY: help setup demo test test-all lint check format bench bench-freshness bench-lookup bench-pair bench-web-iml \
 	fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
@@ -45,10 +45,12 @@ test: setup browser ## every kind of test, in minutes
 test-all: setup browser ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
 
-check: setup ## format, lint, types, imports, unit and docs tests
+lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint ## what `lint` does, and imports, unit and docs tests
 	$(BIN)/python -m pytest -q tests/core tests/docs tests/contracts tests/test_imports.py -m "not slow"
 
 format: setup ## put the code into form
