@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps([asdict(case) | asdict(cost) for case, cost in found]))
     else:
-        _print(found)
+        show(found)
     return 0
 
 
@@ -191,10 +191,12 @@ def _cases(image: Path | None, threads: int) -> tuple[Case, ...]:
     return (Case(image.name, picture.width, picture.height, threads=threads),)
 
 
-def _print(found: list[tuple[Case, Cost]]) -> None:
+def show(found: list[tuple[Case, Cost]]) -> None:
+    """Prints the table, each case with its goals where it has some, and the machine."""
     table = Table("case", "all the way", "network alone", "pictures/s", "network alone", "peak MB", "goal")
     for case, cost in found:
-        goals = [f"{case.goal_s:g} s"] * (case.goal_s is not None) + [f"{case.goal_mb} MB"] * (case.goal_mb is not None)
+        goals = [] if case.goal_s is None else [f"{case.goal_s:g} s"]
+        goals += [] if case.goal_mb is None else [f"{case.goal_mb} MB"]
         rates = [f"{case.pictures / seconds:.2f}" for seconds in (cost.whole_s, cost.forward_s)]
         seconds = [f"{seconds:.2f} s" for seconds in (cost.whole_s, cost.forward_s)]
         table.add_row(case.name, *seconds, *rates, f"{cost.peak_mb:.0f}", ", ".join(goals))

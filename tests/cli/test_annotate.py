@@ -219,6 +219,9 @@ def test_several_workers_come_to_the_same_lines_and_masks_as_one(annotate: Annot
         assert np.array_equal(mask_of(out / name), mask_of(tmp_path / "two" / name))
 
 
+MAIN_THREAD = threading.main_thread().ident or 0
+
+
 def looked_at(pipe: Path, then: Callable[[], None]) -> threading.Thread:
     """Calls `then` once somebody looks at the picture `pipe`, a named pipe, which afterwards turns out to be empty."""
 
@@ -238,7 +241,7 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(annotate: Annotate, tmp_path
     over = threading.Event()
 
     def interrupt() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(MAIN_THREAD, signal.SIGINT)  # where a terminal's goes; a process's may wake another thread
         over.wait(10)  # unread for so long, the picture cannot have its line before the run is interrupted
 
     waiting = looked_at(pipe, interrupt)
@@ -246,7 +249,7 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(annotate: Annotate, tmp_path
     over.set()
     waiting.join()
     assert stopped.status != 0
-    assert [line["forged"] for line in results(out)] == [SAME[0]]
+    assert [line["forged"] for line in results(out)] == [SAME[0]], (stopped, results(out))
     assert multiprocessing.active_children() == []
     pipe.unlink()
     shutil.copy(SAME[0], pipe)

@@ -88,7 +88,7 @@ def test_package_builds_archives_and_says_their_digests(pentimento: Pentimento, 
 def test_package_refuses_a_model_that_there_is_not(pentimento: Pentimento, tmp_path: Path) -> None:
     told = pentimento("package", "--out", tmp_path, "--model", "oracle")
     assert told.status == 2
-    assert "oracle is none of constrained, unconstrained" in told.stderr
+    assert "oracle is none of constrained, embedder, unconstrained" in told.stderr
 
 
 def test_submit_says_so_when_no_broker_answers(pentimento: Pentimento, monkeypatch: pytest.MonkeyPatch) -> None:

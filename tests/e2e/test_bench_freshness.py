@@ -7,6 +7,7 @@ import pytest
 from bench.freshness import line, main
 
 
+@pytest.mark.slow  # a whole stack of its own; make bench-freshness is the same thing
 def test_registered_originals_are_timed_until_a_search_finds_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--count", "3", "--rate", "2"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out

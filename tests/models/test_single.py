@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +163,16 @@ def test_the_cost_of_a_picture_is_measured_in_a_process_of_its_own(
     assert line["whole_s"] > 0
     assert 100 < line["peak_mb"] < single_timing.peak_mb()
     assert ballast.all()
+
+
+def test_the_table_of_costs_has_a_line_for_cases_without_goals_too(capsys: pytest.CaptureFixture[str]) -> None:
+    cost = single_timing.Cost(**{field.name: 1.0 for field in fields(single_timing.Cost)} | {"version": "1+a"})  # type: ignore[arg-type]
+    single_timing.show(
+        [(single_timing.Case("with", 8, 8, goal_s=2.0), cost), (single_timing.Case("without", 8, 8), cost)]
+    )
+    said = capsys.readouterr().out
+    assert "2 s" in said
+    assert "without" in said
 
 
 # -- turned photographs --------------------------------------------------------------------------------------------

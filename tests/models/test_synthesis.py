@@ -169,7 +169,7 @@ def test_the_rate_of_making_samples_is_printed_for_every_network(
     assert contact.main(["--photos", str(photo_folder / "photos"), "--rate", "--samples", "2", "--size", "64"]) == 0
     said = capsys.readouterr().out
     rates = dict(line.split() for line in said.splitlines()[1:])
-    assert set(rates) == {"correlation", "difference", "pair_kind", "web_iml"}
+    assert set(rates) == {"correlation", "difference", "embedder", "pair_kind", "web_iml"}
     assert all(float(rate) > 0 for rate in rates.values())
 
 
