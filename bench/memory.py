@@ -12,18 +12,15 @@ from typing import Self
 from services.local.stack import Stack
 from services.local.state import memory_bytes
 
-EVERY_S = 2.0
 
+class Looking:
+    """Calls `look` every `every_s` seconds, and once more when the block ends."""
 
-class PeakMemory:
-    """Looks every two seconds until the block ends. `peak` is the largest sum, `parts` what it was made of."""
+    every_s = 2.0
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+    def __init__(self) -> None:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
-        self.peak = 0
-        self.parts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -32,11 +29,29 @@ class PeakMemory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
+        self.look()
+
+    def look(self) -> None:
+        """What is done each time."""
+        raise NotImplementedError
 
     def _watch(self) -> None:
-        while not self._over.wait(EVERY_S):
-            leashes = {name: kept.component.leash_pid for name, kept in self._stack.components.items()}
-            parts = {name: memory_bytes(pid) for name, pid in leashes.items() if pid is not None}
-            total = sum(parts.values())
-            if total > self.peak:
-                self.peak, self.parts = total, parts
+        while not self._over.wait(self.every_s):
+            self.look()
+
+
+class PeakMemory(Looking):
+    """Looks until the block ends. `peak` is the largest sum, `parts` what it was made of."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self._stack = stack
+        self.peak = 0
+        self.parts: dict[str, int] = {}
+
+    def look(self) -> None:
+        leashes = {name: kept.component.leash_pid for name, kept in self._stack.components.items()}
+        parts = {name: memory_bytes(pid) for name, pid in leashes.items() if pid is not None}
+        total = sum(parts.values())
+        if total > self.peak:
+            self.peak, self.parts = total, parts

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from bench.memory import Looking
 from services.local import leash
 from services.local.postgres import Postgres
 from services.local.state import memory_bytes
 
-EVERY_S = 0.5
 
-
-class Peak:
+class Peak(Looking):
     """Looks at every process of a server until the block ends. `largest` is the most that one of them ever held in
     memory (VmHWM), `together` the most that all held at once, shared pages counted once (PSS); both in bytes."""
 
+    every_s = 0.5
+
     def __init__(self, postgres: Postgres) -> None:
+        super().__init__()
         self._postgres = postgres
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
         self.largest = 0
         self.together = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()
-        self._thread.join()
-        self._look()
-
-    def _watch(self) -> None:
-        while not self._over.wait(EVERY_S):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         root = self._postgres.leash_pid
         if root is None:
             return
