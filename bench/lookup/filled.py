@@ -22,7 +22,7 @@ from psycopg import sql
 
 from bench.lookup.drawn import Drawn
 from bench.lookup.memory import Peak
-from services.clients.candidates import Candidates, Picture
+from services.clients.candidates import Candidates, Picture, bits
 from services.clients.database import Database
 from services.clients.embedders import Effort, Embedders
 from services.clients.embeddings import Embedded, Embeddings
@@ -197,8 +197,7 @@ def _content(number: int, pdq: bytes) -> tuple[Any, ...]:
 
 
 def _candidate(number: int, pdq: bytes) -> tuple[Any, ...]:
-    bits = f"{int.from_bytes(pdq, 'big'):0256b}"
-    return TENANT, digest(number), True, f"original-{number}", "bench", MADE_AT, bits, 100
+    return TENANT, digest(number), True, f"original-{number}", "bench", MADE_AT, bits(pdq.hex()), 100
 
 
 def _picture(number: int, drawn: Drawn) -> Picture:

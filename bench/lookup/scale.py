@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -23,9 +24,9 @@ from bench.lookup.filled import ADDED, EMBEDDER, POOL_TIMEOUT_S, TENANT, Filling
 from bench.lookup.memory import Peak
 from bench.lookup.methods import MIN_SIMILARITY, VERIFIED, WAYS
 from bench.pictures import mosaics
-from services.clients.candidates import Candidates, bits
+from services.clients.candidates import Candidates, Neighbour, bits
 from services.clients.database import Connection, Database
-from services.clients.embeddings import Embeddings
+from services.clients.embeddings import Embeddings, Similar, texts
 from services.core.events import Fingerprint
 from services.core.intake.fingerprint import MAX_DISTANCE
 from services.core.intake.lookup import verify
@@ -96,16 +97,6 @@ async def _timed(database: Database, uploads: Sequence[Query], console: Console)
     """Seconds of each kind of search. An upload goes through all of them by turns; the first ones warm up."""
     candidates, embeddings = Candidates(database), Embeddings(database)
 
-    async def by_hash(upload: Query) -> object:
-        return await candidates.nearest(
-            TENANT, _fingerprint(upload), max_distance=MAX_DISTANCE, limit=VERIFIED + 1, ways=WAYS
-        )
-
-    async def by_vectors(upload: Query) -> object:
-        return await embeddings.nearest(
-            TENANT, Embedding(EMBEDDER, upload.vectors), limit=VERIFIED + 1, most_far=1 - MIN_SIMILARITY
-        )
-
     async def one_hash(upload: Query) -> object:
         async with database.connection() as connection:
             return await near_hashes(connection, upload.pdq)
@@ -115,8 +106,8 @@ async def _timed(database: Database, uploads: Sequence[Query], console: Console)
             return await near_vectors(connection, upload)
 
     ways: dict[str, Callable[[Query], Awaitable[object]]] = {
-        PDQ: by_hash,
-        VECTORS: by_vectors,
+        PDQ: partial(_by_hash, candidates),
+        VECTORS: partial(_by_vectors, embeddings),
         ONE_HASH: one_hash,
         ONE_VECTOR: one_vector,
     }
@@ -128,6 +119,20 @@ async def _timed(database: Database, uploads: Sequence[Query], console: Console)
             seconds[name].append(perf_counter() - began)
     timed = {name: each[WARM:] for name, each in seconds.items()}
     return timed | {BOTH: [sum(pair) for pair in zip(timed[PDQ], timed[VECTORS], strict=True)]}
+
+
+async def _by_hash(candidates: Candidates, upload: Query) -> list[Neighbour]:
+    """As the service seeks an upload by its hash."""
+    return await candidates.nearest(
+        TENANT, _fingerprint(upload), max_distance=MAX_DISTANCE, limit=VERIFIED + 1, ways=WAYS
+    )
+
+
+async def _by_vectors(embeddings: Embeddings, upload: Query) -> list[Similar]:
+    """As the service seeks an upload by its vectors."""
+    return await embeddings.nearest(
+        TENANT, Embedding(EMBEDDER, upload.vectors), limit=VERIFIED + 1, most_far=1 - MIN_SIMILARITY
+    )
 
 
 async def near_hashes(connection: Connection, pdq: str) -> list[str]:
@@ -143,7 +148,7 @@ async def near_hashes(connection: Connection, pdq: str) -> list[str]:
 async def near_vectors(connection: Connection, upload: Query) -> list[tuple[str, int]]:
     """SHA-256 and region of the ten vectors that the graph finds nearest to the first of an upload."""
     length = upload.vectors.shape[1]
-    vector = "[" + ",".join(f"{value:.5g}" for value in upload.vectors[0].astype(np.float16).tolist()) + "]"
+    (vector,) = texts(upload.vectors[:1])
     statement = (
         "select sha256, region from embedding where embedder = (select id from embedder where name = %(name)s) "
         f"and tenant = %(tenant)s and trusted order by vector::halfvec({length}) <=> %(vector)s::halfvec({length}) "
@@ -173,13 +178,9 @@ async def _found(database: Database, uploads: Sequence[Query]) -> dict[str, floa
     candidates, embeddings = Candidates(database), Embeddings(database)
     by_hash, by_vectors = [], []
     for upload in uploads:
-        near = await candidates.nearest(
-            TENANT, _fingerprint(upload), max_distance=MAX_DISTANCE, limit=VERIFIED + 1, ways=WAYS
-        )
+        near = await _by_hash(candidates, upload)
         by_hash.append(digest(upload.target) in {each.picture.image.sha256 for each in near})
-        similar = await embeddings.nearest(
-            TENANT, Embedding(EMBEDDER, upload.vectors), limit=VERIFIED + 1, most_far=1 - MIN_SIMILARITY
-        )
+        similar = await _by_vectors(embeddings, upload)
         by_vectors.append(digest(upload.target) in {each.picture.image.sha256 for each in similar})
     return {PDQ: float(np.mean(by_hash)), VECTORS: float(np.mean(by_vectors))}
 

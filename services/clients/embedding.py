@@ -8,17 +8,13 @@ library.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.clients.calling import Answer, Bearer, Caller, Limits, Watch
-from services.clients.models import DEPENDENCY, fail, read_ping, read_version
-from services.clients.versions import Versions
+from services.clients.calling import Answer, Limits
+from services.clients.models import TorchServeClient, fail
 from services.core.errors import Broken
 from services.core.events import ModelVersion
 from services.core.intake.regions import REGIONS, Embedding, Vectors
@@ -26,7 +22,6 @@ from services.core.intake.regions import REGIONS, Embedding, Vectors
 __all__ = ["NAME", "Embedder", "Limits", "TorchServeEmbedder", "read_embedding"]
 
 NAME = "embedder"
-VERSIONS_TTL_S = 5.0
 LONGEST = 4096  # numbers of a vector; the largest embedders that we know have 2,048
 HEADER_BYTES = 4096  # the handler writes about 250
 UNIT = 0.01  # how far the length of a vector may be off 1: float16 rounds
@@ -52,24 +47,10 @@ class Embedder(Protocol):
         """Close all connections."""
 
 
-class TorchServeEmbedder:
-    """`Embedder` on TorchServe's inference API at `url`; the parameters are those of `models.TorchServeModels`."""
+class TorchServeEmbedder(TorchServeClient):
+    """`Embedder` on TorchServe; the parameters are those of `models.TorchServeClient`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        limits: Limits,
-        key_file: Path | None = None,
-        token: str | None = None,
-        versions_ttl_s: float = VERSIONS_TTL_S,
-        clock: Callable[[], float] = time.monotonic,
-        watch: Watch = Watch(),  # noqa: B008 - frozen
-    ) -> None:
-        bearer = Bearer(DEPENDENCY, token=token, key_file=key_file)
-        self._caller = Caller(url, dependency=DEPENDENCY, limits=limits, bearer=bearer, watch=watch, clock=clock)
-        self.breaker = self._caller.breaker
-        self._versions = Versions((NAME,), self._describe, ttl_s=versions_ttl_s, clock=clock)
+    names = (NAME,)
 
     async def embed(self, image: bytes) -> Embedding:
         request = self._caller.request("POST", f"/predictions/{NAME}", files={"upload": ("upload", image)})
@@ -80,19 +61,6 @@ class TorchServeEmbedder:
     async def version(self) -> str:
         (model,) = await self._versions.current()
         return _joined(model)
-
-    async def ready(self) -> None:
-        """A ping says whether every worker is healthy; the version, that the embedder is loaded."""
-        await self._caller.probe(self._caller.request("GET", "/ping"), read_ping)
-        await self.version()
-
-    async def close(self) -> None:
-        await self._versions.close()
-        await self._caller.close()
-
-    async def _describe(self, model: str) -> ModelVersion:
-        request = self._caller.request("POST", f"/predictions/{model}", files={"describe": (None, b"1")})
-        return await self._caller.call(request, lambda answer: read_version(answer, model))
 
 
 class _Tensor(BaseModel):

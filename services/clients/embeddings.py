@@ -160,7 +160,7 @@ class Embeddings:
             query = {
                 "number": there.number,
                 "tenant": tenant,
-                "vectors": _texts(embedding.vectors),
+                "vectors": texts(embedding.vectors),
                 "most_far": most_far,
                 "limit": limit,
                 "depth": 2 * limit,  # several regions of a picture may be near
@@ -349,7 +349,7 @@ def _columns(rows: Sequence[Embedded], there: Partition) -> dict[str, list[Any]]
     columns: dict[str, list[Any]] = {name: [] for name in ("tenants", "sha256s", "kinds", "regions", "vectors")}
     for row in rows:
         _fit(row.embedding, there)
-        for region, vector in enumerate(_texts(row.embedding.vectors[:STORED])):
+        for region, vector in enumerate(texts(row.embedding.vectors[:STORED])):
             for name, value in zip(columns, (row.tenant, row.sha256, row.trusted, region, vector), strict=True):
                 columns[name].append(value)
     return columns
@@ -367,6 +367,6 @@ def _fit(embedding: Embedding, there: Partition) -> None:
         )
 
 
-def _texts(vectors: Vectors) -> list[str]:
+def texts(vectors: Vectors) -> list[str]:
     """Vectors as pgvector reads them, of the very numbers that COPY sends: float16 takes five digits at most."""
     return ["[" + ",".join(f"{value:.5g}" for value in vector) + "]" for vector in vectors.astype(np.float16).tolist()]

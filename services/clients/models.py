@@ -27,7 +27,7 @@ from services.clients.versions import Versions
 from services.core.errors import Broken, Rejected, Unavailable
 from services.core.events import ModelVersion
 
-__all__ = ["Limits", "Localisation", "Models", "TorchServeModels", "Watch"]
+__all__ = ["Limits", "Localisation", "Models", "TorchServeClient", "TorchServeModels", "Watch"]
 
 DEPENDENCY = "models"
 CONSTRAINED = "constrained"
@@ -65,12 +65,15 @@ class Models(Protocol):
         """Close all connections."""
 
 
-class TorchServeModels:
-    """`Models` on TorchServe's inference API at `url`.
+class TorchServeClient:
+    """What clients of models on TorchServe's inference API at `url` share: the way there, and who answers.
 
-    `key_file` is TorchServe's `key_file.json`, read again when the key is refused; `token` is for servers behind
-    something else that checks tokens. `watch` is for metrics; `clock` gives monotonic seconds.
+    `names` are the models asked for; `key_file` is TorchServe's `key_file.json`, read again when the key is refused;
+    `token` is for servers behind something else that checks tokens. `watch` is for metrics; `clock` gives monotonic
+    seconds.
     """
+
+    names: tuple[str, ...]
 
     def __init__(
         self,
@@ -83,16 +86,30 @@ class TorchServeModels:
         clock: Callable[[], float] = time.monotonic,
         watch: Watch = Watch(),  # noqa: B008 - frozen
     ) -> None:
-        self._caller = Caller(
-            url,
-            dependency=DEPENDENCY,
-            limits=limits,
-            bearer=Bearer(DEPENDENCY, token=token, key_file=key_file),
-            watch=watch,
-            clock=clock,
-        )
+        bearer = Bearer(DEPENDENCY, token=token, key_file=key_file)
+        self._caller = Caller(url, dependency=DEPENDENCY, limits=limits, bearer=bearer, watch=watch, clock=clock)
         self.breaker = self._caller.breaker
-        self._versions = Versions(NAMES, self._describe, ttl_s=versions_ttl_s, clock=clock)
+        self._versions = Versions(self.names, self._describe, ttl_s=versions_ttl_s, clock=clock)
+
+    async def ready(self) -> None:
+        """A ping says whether every worker is healthy; the versions, that all of `names` are loaded."""
+        await self._caller.probe(self._caller.request("GET", "/ping"), _read_ping)
+        await self._versions.current()
+
+    async def close(self) -> None:
+        await self._versions.close()
+        await self._caller.close()
+
+    async def _describe(self, model: str) -> ModelVersion:
+        # A name of None makes it a plain form field; `data=` alone would not be sent as multipart.
+        request = self._caller.request("POST", f"/predictions/{model}", files={"describe": (None, b"1")})
+        return await self._caller.call(request, lambda answer: _read_version(answer, model))
+
+
+class TorchServeModels(TorchServeClient):
+    """`Models` on TorchServe; the parameters are those of `TorchServeClient`."""
+
+    names = NAMES
 
     async def constrained(self, upload: bytes, original: bytes, homography: Homography | None) -> Localisation:
         files = {"upload": ("upload", upload), "original": ("original", original)}
@@ -105,25 +122,11 @@ class TorchServeModels:
     async def versions(self) -> tuple[ModelVersion, ...]:
         return await self._versions.current()
 
-    async def ready(self) -> None:
-        """A ping says whether every worker is healthy; the versions, that both of our models are loaded."""
-        await self._caller.probe(self._caller.request("GET", "/ping"), read_ping)
-        await self.versions()
-
-    async def close(self) -> None:
-        await self._versions.close()
-        await self._caller.close()
-
     async def _localise(self, model: str, files: dict[str, tuple[str, bytes]], fields: dict[str, str]) -> Localisation:
         request = self._caller.request("POST", f"/predictions/{model}", files=files, data=fields)
         found = await self._caller.call(request, lambda answer: _read_localisation(answer, model))
         self._versions.learn(found.model)
         return found
-
-    async def _describe(self, model: str) -> ModelVersion:
-        # A name of None makes it a plain form field; `data=` alone would not be sent as multipart.
-        request = self._caller.request("POST", f"/predictions/{model}", files={"describe": (None, b"1")})
-        return await self._caller.call(request, lambda answer: read_version(answer, model))
 
 
 class _Description(BaseModel):
@@ -139,8 +142,7 @@ def _read_localisation(answer: Answer, model: str) -> Localisation:
     return read_localisation(answer.body, model=model)
 
 
-def read_version(answer: Answer, model: str) -> ModelVersion:
-    """The version that a model says when it is asked to describe itself. Raises Broken where it says none."""
+def _read_version(answer: Answer, model: str) -> ModelVersion:
     try:
         if answer.status != 200:
             fail(answer, model)
@@ -155,8 +157,7 @@ def read_version(answer: Answer, model: str) -> ModelVersion:
     return ModelVersion(name=said.model, version=said.version)
 
 
-def read_ping(answer: Answer) -> None:
-    """Return where the server is healthy. Raises what `fail` does."""
+def _read_ping(answer: Answer) -> None:
     if answer.status != 200:
         fail(answer, "ping")
 

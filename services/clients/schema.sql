@@ -87,7 +87,7 @@ create table if not exists embedder (
 create unique index if not exists embedder_active on embedder (state) where state = 'active';
 
 -- Vectors of registered pictures, one a region (core/intake/regions.py). A picture that is removed or withdrawn takes
--- its vectors along. `Embeddings.prepare` makes a partition for each embedder, partitioned by the tenant's hash, and
+-- its vectors along. `Embedders.prepare` makes a partition for each embedder, partitioned by the tenant's hash, and
 -- the graphs of each. The key begins with what the cascade asks for.
 create table if not exists embedding (
     embedder smallint not null,

@@ -143,9 +143,8 @@ class TorchServe(Component):
         self.model_store = model_store
         self.models = models
         self.batching = batching or Batching()
-        self.threads = threads or max(
-            1, (os.cpu_count() or 1) // 2
-        )  # two models share the cores; the embedder is short
+        # two models share the cores; the embedder's work is short
+        self.threads = threads or max(1, (os.cpu_count() or 1) // 2)
         self._models: tuple[str, ...] = ()
 
     @property

@@ -54,10 +54,10 @@ class PictureVectors:
             self._prepared.add(embedding.embedder)
         await self._embeddings.add([Embedded.of(picture, embedding)])
 
-    async def near(self, picture_of: str, embedding: Embedding, *, but: str, limit: int) -> list[Similar]:
-        """At most `limit` pictures of the tenant `picture_of`, most alike first; not an earlier upload of `but`."""
+    async def near(self, tenant: str, embedding: Embedding, *, but: str, limit: int) -> list[Similar]:
+        """At most `limit` pictures of the tenant, most alike first; not an earlier upload of `but`."""
         return await self._embeddings.nearest(
-            picture_of,
+            tenant,
             embedding,
             limit=limit,
             most_far=1.0 - self._settings.min_similarity,
