@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from model_archive import preprocess
 from model_archive.networks.pair_kind import KINDS
 from model_archive.networks.registry import WEB_IML
-from trainer.synthesis import objects, samples, views
+from trainer.synthesis import disturbances, objects, samples, views
 from trainer.synthesis.photos import PhotoPool
 
 
@@ -35,9 +35,13 @@ Example = tuple[np.ndarray, np.ndarray]
 
 
 def single_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:
-    """Input [4,S,S] and mask [S,S] of one single-picture sample."""
+    """Input [4,S,S] and mask [S,S] of one single-picture sample, at times after a further save, as its twin's."""
     sample = samples.single(pool, seed, index, size)
-    return preprocess.single_input(sample.picture, sample.steps), sample.mask
+    picture, steps = sample.picture, sample.steps
+    again = disturbances.saved_again(np.random.default_rng((seed, 9, index // 2)))
+    if again is not None:
+        picture, steps = again.save(picture)
+    return preprocess.single_input(picture, steps), sample.mask
 
 
 def pair_example(pool: PhotoPool, seed: int, index: int, size: int) -> Example:

@@ -15,6 +15,9 @@ from PIL import Image
 
 from services.core.pixels import STANDARD_STEPS
 
+SAVED_AGAIN = 0.4
+"""How often a picture that a network is fitted on was saved once more after its forger had done with it."""
+
 _CHROMA_STEPS = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
     99, 99, 99, *(99,) * 32,
@@ -131,6 +134,22 @@ def file(rng: np.random.Generator) -> File:
     steps = quantisation(quality, rng if rng.random() < 0.35 else None)
     hidden, chroma = bool(rng.random() < 0.12), bool(rng.random() < 0.35)
     return File(replace(plain, jpeg=earlier), steps=steps, chroma=chroma, hidden=hidden)
+
+
+def saved_again(rng: np.random.Generator) -> File | None:
+    """A further, mostly coarser save by whoever passes a picture on, or None for the six in ten that nobody did.
+
+    The grid of the save before stays where it was: nothing is cropped. At times the picture is softened or resampled.
+    """
+    if rng.random() >= SAVED_AGAIN:
+        return None
+    chance = rng.random()
+    before = Disturbance(
+        resize=float(rng.uniform(0.5, 0.9)) if chance < 0.08 else 1.0,
+        sigma=float(rng.uniform(0.4, 1.0)) if chance > 0.94 else 0.0,
+    )
+    steps = quantisation(int(rng.integers(60, 93)), rng if rng.random() < 0.2 else None)
+    return File(before, steps=steps, chroma=bool(rng.random() < 0.15), hidden=bool(rng.random() < 0.12))
 
 
 def quantisation(quality: int, rng: np.random.Generator | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
