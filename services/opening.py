@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from safetensors import safe_open
+
 from services.clients.embedding import Embedder, TorchServeEmbedder
 from services.clients.events import KafkaConnection
 from services.clients.models import Limits, Models, TorchServeModels, Watch
@@ -9,8 +13,11 @@ from services.clients.objects import Objects
 from services.clients.oip import OipModels
 from services.core.errors import Broken
 from services.core.intake.stoplist import StopRules
+from services.core.intake.words import Vocabulary
 from services.core.policy import DEFAULT_POLICY, Policy
 from services.settings import KafkaSettings, ModelSettings, ObjectSettings, PolicySettings, StopListSettings
+
+VOCABULARY = Path(__file__).with_name("core") / "intake" / "words.safetensors"
 
 
 def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
@@ -74,6 +81,13 @@ def _token(settings: ModelSettings) -> str | None:
 def read_policy(settings: PolicySettings) -> Policy:
     """The policy that is in force. Raises OSError or pydantic's ValidationError where the file is no policy."""
     return Policy.model_validate_json(settings.file.read_bytes()) if settings.file else DEFAULT_POLICY
+
+
+def open_vocabulary() -> Vocabulary:
+    """The vocabulary of visual words that ships with this version; its name is in the file."""
+    with safe_open(VOCABULARY, "numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in ("mean", "axes", "first", "second")}
+        return Vocabulary(file.metadata()["name"], **tensors)
 
 
 def stop_rules(settings: StopListSettings) -> StopRules:

@@ -176,6 +176,19 @@ class EmbedderSettings(Section):
     ] = False
 
 
+class WordSettings(Section):
+    enabled: Annotated[
+        bool,
+        Field(
+            description="Where nothing that was found covers most of an upload, originals are sought by visual words, "
+            "too: crops, heavy edits, single objects. Originals registered before need `originals reindex --words`."
+        ),
+    ] = True
+    places: Annotated[
+        int, Field(ge=1, le=50, description="Pictures found by words that are verified, beside the candidates.")
+    ] = 3
+
+
 class StageSettings(Section):
     in_flight: Annotated[int, Field(ge=1, description="Messages of one topic that a worker works on at once.")] = 8
     retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 0.2
@@ -232,6 +245,7 @@ class Settings(BaseSettings):
     late: LateSettings = LateSettings()
     stop_list: StopListSettings = StopListSettings()
     embedder: EmbedderSettings = EmbedderSettings()
+    words: WordSettings = WordSettings()
     stage: StageSettings = StageSettings()
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()

@@ -31,12 +31,21 @@ from services.clients.ledger import Ledger
 from services.clients.models import Watch
 from services.clients.objects import Objects
 from services.clients.stoplist import StopList
+from services.clients.words import WordIndex
 from services.core import topology
 from services.core.envelope import Message, encode
 from services.core.errors import Unavailable
 from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalRegistered, ReviewDecided, VerdictReached
 from services.health import HealthServer
-from services.opening import kafka_connection, open_embedder, open_models, open_objects, read_policy, stop_rules
+from services.opening import (
+    kafka_connection,
+    open_embedder,
+    open_models,
+    open_objects,
+    open_vocabulary,
+    read_policy,
+    stop_rules,
+)
 from services.settings import Settings, load_settings
 from services.stream import exits
 from services.stream.app import StreamApp
@@ -52,6 +61,7 @@ from services.stream.registry import Registry
 from services.stream.stage import Progress, Stage, Surroundings
 from services.stream.vectors import PictureVectors
 from services.stream.watchdog import Lag, Watchdog
+from services.stream.words import PictureWords
 from services.telemetry import Telemetry, configure
 
 log = structlog.get_logger()
@@ -164,7 +174,7 @@ class Worker:
             allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
         )
         self._stack.push_async_callback(fetcher.close)
-        vectors = self._vectors()
+        vectors, words = self._vectors(), self._words(pool)
         stops, queue = StopList(self._database, stop_rules(self._settings.stop_list)), LateQueue(self._database)
         lookup = Lookup(
             objects=objects,
@@ -173,8 +183,8 @@ class Worker:
             pool=pool,
             settings=settings,
             stops=stops,
-            copy_distance=self._settings.stop_list.copy_distance,
             vectors=vectors,
+            words=words,
         )
         self._freshness = self._fresh()
         self._beside = [self._freshness, self._late(lookup, queue, objects, candidates)]
@@ -186,6 +196,7 @@ class Worker:
             settings=self._settings,
             telemetry=self._telemetry,
             vectors=vectors,
+            words=words,
         )
         return Intake(
             guard=Guard(objects=objects, fetcher=fetcher, candidates=candidates, pool=pool, settings=settings),
@@ -214,6 +225,19 @@ class Worker:
             embedders=Embedders(self._database),
             embeddings=Embeddings(self._database),
             settings=settings,
+        )
+
+    def _words(self, pool: DecodePool) -> PictureWords | None:
+        """The last stage of lookup, unless it is switched off."""
+        if not self._settings.words.enabled:
+            return None
+        vocabulary = open_vocabulary()
+        return PictureWords(
+            index=WordIndex(self._database, vocabulary.name),
+            vocabulary=vocabulary,
+            pool=pool,
+            settings=self._settings.words,
+            max_pixels=self._settings.intake.max_pixels,
         )
 
     def _late(self, lookup: Lookup, queue: LateQueue, objects: Objects, candidates: Candidates) -> Late:

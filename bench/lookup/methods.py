@@ -15,25 +15,30 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.lookup.word_lists import WordLists
 from model_archive.handlers import embedding
 from model_archive.weights import default_path
 from services.clients.candidates import LEAST_QUALITY
 from services.core.events import Fingerprint
 from services.core.intake.fingerprint import MAX_DISTANCE, SIDE, fingerprint, orientations
 from services.core.intake.regions import STORED
+from services.core.intake.words import VisualWords, agreed, words_of
 from services.core.pixels import open_image
-from services.settings import EmbedderSettings, IntakeSettings
+from services.opening import open_vocabulary
+from services.settings import EmbedderSettings, IntakeSettings, WordSettings
 
 Pixels = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
 
-PDQ, VECTORS, BOTH = "PDQ", "embedding", "both"
+PDQ, VECTORS, BOTH, WORDS = "PDQ", "embedding", "both", "words"
 DEEP = 10  # places that are looked at before verification
 DECODED_SIDE = 1280  # pixels of the longer side at which the embedder opens files
 WAYS = IntakeSettings().orientations
 VERIFIED = IntakeSettings().max_candidates
 PLACES = EmbedderSettings().places
+WORD_PLACES = WordSettings().places
 MIN_SIMILARITY = EmbedderSettings().min_similarity
+VOCABULARY = open_vocabulary()
 
 
 class Embedder(Protocol):
@@ -62,6 +67,7 @@ class Looks:
 
     fingerprint: Fingerprint
     vectors: Vectors | None
+    words: VisualWords
 
 
 def looks(contents: Sequence[bytes], model: Embedder | None) -> list[Looks]:
@@ -69,7 +75,8 @@ def looks(contents: Sequence[bytes], model: Embedder | None) -> list[Looks]:
     pictures = [open_image(data, max_side=SIDE) for data in contents]
     wide = [open_image(data, max_side=DECODED_SIDE).rgb for data in contents] if model else []
     vectors: Sequence[Vectors | None] = model.embed(wide) if model else [None] * len(pictures)
-    return [Looks(fingerprint(picture), each) for picture, each in zip(pictures, vectors, strict=True)]
+    words = [words_of(data, VOCABULARY) for data in contents]
+    return [Looks(fingerprint(p), v, w) for p, v, w in zip(pictures, vectors, words, strict=True)]
 
 
 class Index:
@@ -80,11 +87,12 @@ class Index:
         self._good = np.array([each.fingerprint.pdq_quality >= LEAST_QUALITY for each in registered])
         kept = [each.vectors[:STORED] for each in registered if each.vectors is not None]
         self._vectors = np.stack(kept) if len(kept) == len(registered) else None
+        self._words = WordLists([each.words for each in registered])
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that can be compared."""
-        return (PDQ,) if self._vectors is None else (PDQ, VECTORS, BOTH)
+        return (PDQ, WORDS) if self._vectors is None else (PDQ, VECTORS, BOTH, WORDS)
 
     def distances(self, pdq: str, ways: int = WAYS) -> npt.NDArray[np.int64]:
         """[N] Hamming distance of every registered picture, the least of the orientations sought."""
@@ -97,6 +105,8 @@ class Index:
             return self._by_pdq(upload.fingerprint)
         if method == VECTORS:
             return self._by_vectors(upload.vectors)
+        if method == WORDS:
+            return self._with_words(upload)
         return fused(self._by_pdq(upload.fingerprint), self._by_vectors(upload.vectors))[:DEEP]
 
     def _by_pdq(self, of: Fingerprint) -> list[int]:
@@ -109,6 +119,13 @@ class Index:
         order = np.argsort(distances, kind="stable")
         return [int(place) for place in order if distances[place] <= MAX_DISTANCE and self._good[place]][:DEEP]
 
+    def _with_words(self, upload: Looks) -> list[int]:
+        """PDQ's as many as are verified, then what words alone find."""
+        by_hash = self._by_pdq(upload.fingerprint)[:VERIFIED]
+        shared = self._words.shared(upload.words)
+        by_words = [number for number, _ in agreed(upload.words, shared, most=DEEP) if number not in by_hash]
+        return [*by_hash, *by_words][:DEEP]
+
     def _by_vectors(self, vectors: Vectors | None) -> list[int]:
         """By the best agreement of any region of the upload with any kept one of a picture."""
         if vectors is None or self._vectors is None:
@@ -116,6 +133,11 @@ class Index:
         agreement = np.einsum("nkd,rd->nkr", self._vectors, vectors).max(axis=(1, 2))
         order = np.argsort(-agreement, kind="stable")[:DEEP]
         return [int(place) for place in order if agreement[place] >= MIN_SIMILARITY]
+
+
+def verified(method: str) -> int:
+    """How many of those that a method finds are verified."""
+    return VERIFIED + WORD_PLACES if method == WORDS else VERIFIED
 
 
 def fused(by_hash: Sequence[int], by_parts: Sequence[int]) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.lookup.changes import DONOR
-from bench.lookup.methods import PLACES, VERIFIED
+from bench.lookup.methods import PLACES, VERIFIED, WORD_PLACES
 from bench.lookup.recall import NOBODY, Sought
 
 HEAD = (
@@ -72,8 +72,9 @@ def recall_section(rows: Sequence[Sought], setting: Setting) -> str:
             "Share of uploads whose original is the first found, and is among the first ten.",
             table(("change", "uploads", *(f"{m} @{k}" for m in methods for k in (1, 10))), _lines(known, _found)),
             "### Named, after verification",
-            f"Geometry verifies the first {VERIFIED} found and ranks what it confirms, as the service does. *Recall@1* "
-            "is the share of uploads whose original is ranked first; *precision* the share of right ones among "
+            f"Geometry verifies the first {VERIFIED} found ({VERIFIED + WORD_PLACES} with words) and ranks what it "
+            "confirms, as the service does. *Recall@1* is the share of uploads whose original is ranked first; "
+            "*precision* the share of right ones among "
             "those first ranked (`-`: none was confirmed).",
             table(
                 ("change", *(f"{method}, {what}" for method in methods for what in ("recall@1", "precision"))),
@@ -104,9 +105,10 @@ def _methods(names: Sequence[str]) -> str:
         "PDQ": "*PDQ* alone, within 90 bits, as it is and mirrored",
         "embedding": "the *embedding* alone, 14 regions of the upload against 5 of each original",
         "both": f"*both*, {PLACES} of {VERIFIED} places kept for what only the embedding finds",
+        "words": f"PDQ and visual *words*: {WORD_PLACES} more places for what only words find (the default)",
     }
     return "; ".join(said[name] for name in names) + (
-        "" if len(names) > 1 else "; no weights of the embedder were there when this was written"
+        "" if "both" in names else "; no weights of the embedder were there when this was written"
     )
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.lookup.changes import CHANGES, Change, Pixels, Source
-from bench.lookup.methods import VERIFIED, Embedder, Index, Looks, looks
+from bench.lookup.methods import Embedder, Index, Looks, looks, verified
 from services.core.events import Candidate
 from services.core.intake.lookup import Verified, rank, verify
 from trainer.synthesis.photos import Photo, read_labels, read_rgb
@@ -87,15 +87,17 @@ def measured(work: Work, model: Embedder | None, *, workers: int, console: Conso
         for each in looks([upload.data for upload in made[start : start + BATCH]], model)
     ]
     found = [{method: index.found(each, method) for method in index.methods} for each in seen]
-    first = [sorted({place for places in each.values() for place in places[:VERIFIED]}) for each in found]
+    first = [
+        sorted({place for method, places in each.items() for place in places[: verified(method)]}) for each in found
+    ]
     jobs = [(upload.data, [work.registered[p] for p in places]) for upload, places in zip(made, first, strict=True)]
     answers = track(_verified(jobs, workers), "verification", total=len(jobs), console=console)
     rows: list[Sought] = []
-    for upload, look, by_method, places, verified in zip(made, seen, found, first, answers, strict=True):
+    for upload, look, by_method, places, fit_of in zip(made, seen, found, first, answers, strict=True):
         distances = index.distances(look.fingerprint.pdq)
         fits = {
             place: _candidate(names[place], fit, int(distances[place]))
-            for place, fit in zip(places, verified, strict=True)
+            for place, fit in zip(places, fit_of, strict=True)
             if fit is not None
         }
         rows += [_sought(upload, method, by_method[method], fits, names) for method in index.methods]
@@ -171,8 +173,10 @@ def _sought(
 ) -> Sought:
     wanted = None if upload.wanted is None else upload.wanted.path.stem
     places = {names[place]: number for number, place in enumerate(found, 1)}
-    ranked = rank([fits[place] for place in found[:VERIFIED] if place in fits], upload_sha256=_digest("upload"))
-    verified = [each.original_id for each in ranked]
+    ranked = rank(
+        [fits[place] for place in found[: verified(method)] if place in fits], upload_sha256=_digest("upload")
+    )
+    confirmed = [each.original_id for each in ranked]
     return Sought(
         photo=upload.photo.path.stem,
         group=upload.change.group,
@@ -180,8 +184,8 @@ def _sought(
         method=method,
         wanted=wanted,
         place=None if wanted is None else places.get(wanted),
-        first=verified[0] if verified else None,
-        others=tuple(name for name in verified if name != wanted),
+        first=confirmed[0] if confirmed else None,
+        others=tuple(name for name in confirmed if name != wanted),
     )
 
 

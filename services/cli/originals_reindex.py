@@ -28,6 +28,7 @@ from services.cli.console import (
     write_lines,
     write_table,
 )
+from services.cli.originals_words import reindex_words
 from services.clients.candidates import Picture
 from services.clients.database import Database
 from services.clients.embedders import Embedders, EmbedderState
@@ -97,6 +98,9 @@ def reindex(
     drop_old: Annotated[
         bool, typer.Option("--drop-old", help="Drop versions that were retired, once this one is active.")
     ] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="Visual words instead of vectors; the embedder is not asked.")
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
@@ -105,9 +109,14 @@ def reindex(
     When none is missing, of no tenant, that version is made the active one. Stopped, the same command goes on with what
     is missing. Lookup goes on meanwhile.
 
+    With --words the originals that were registered while visual words were off get theirs.
+
     Example: pentimento originals reindex --workers 8 --drop-old
     """
     settings = settings_of(data)
+    if words:
+        reindex_words(settings, tenant, workers, as_json)
+        return
     with progress() as bar:
         task = bar.add_task("embedding", total=None)
 

@@ -101,6 +101,38 @@ create table if not exists embedding (
     foreign key (tenant, sha256, trusted) references candidate on delete cascade
 ) partition by list (embedder);
 
+-- -- words.py --------------------------------------------------------------------------------------------------------
+
+-- Visual words of registered pictures (core/intake/words.py). A key is the number of a tenant's space, then the word:
+-- so the words of tenants, and of vocabularies that follow each other, never meet. A covering index answers a search.
+create table if not exists word_space (
+    number     integer generated always as identity unique,
+    tenant     text not null,
+    vocabulary text not null,
+    primary key (tenant, vocabulary)
+);
+create table if not exists visual_word (
+    key   bigint not null,
+    seq   bigint not null,
+    place integer not null
+);
+create index if not exists visual_word_of_key on visual_word (key) include (seq, place);
+
+-- Which pictures have words, and which ones, so that they go with the picture.
+create table if not exists worded (
+    seq   bigint not null references candidate (seq) on delete cascade,
+    space integer not null references word_space (number),
+    keys  bigint[] not null,
+    primary key (seq, space)
+);
+create index if not exists worded_of_space on worded (space);
+create or replace function forget_words() returns trigger language plpgsql as $$
+begin
+    delete from visual_word where key = any(old.keys) and seq = old.seq;
+    return old;
+end $$;
+create or replace trigger forget_words after delete on worded for each row execute function forget_words();
+
 -- -- late.py ---------------------------------------------------------------------------------------------------------
 
 -- Which uploads had a content. `candidate` keeps a content once; a late original concerns each of them.

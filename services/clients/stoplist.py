@@ -49,6 +49,11 @@ class StopList:
         self._database = database
         self._rules = rules
 
+    @property
+    def rules(self) -> StopRules:
+        """When pictures go onto the list."""
+        return self._rules
+
     async def consider(self, picture: Picture) -> Reason | None:
         """Stop a picture that was registered, where an entry covers it or its neighbourhood has become crowded.
 

@@ -71,6 +71,7 @@ class Intake:
         picture = _picture(original, known)
         await self._registry.original(picture)
         await self._registry.embedded(picture, known)
+        await self._registry.worded(picture, known)
         return ()
 
 

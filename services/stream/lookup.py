@@ -1,6 +1,7 @@
 """Lookup, the shell around it: near pictures by PDQ and by vectors of parts, verified by geometry, ranked by core.
 
-In: an accepted image. Out: ranked candidates. A pair that was compared before is not compared again.
+In: an accepted image. Out: ranked candidates. Where none of them covers most of it, what shares visual words with it is
+verified, too. A pair that was compared before is not compared again.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.clients.candidates import Candidates, Exempt, Geometries, Geometry, Neighbour, Pair
-from services.clients.embeddings import Similar
+from services.clients.candidates import Candidates, Exempt, Geometries, Geometry, Neighbour, Pair, Picture
 from services.clients.objects import Objects
 from services.clients.stoplist import StopList
 from services.core.errors import Rejected
 from services.core.events import Candidate, ImageIntaken, ImageUploaded, LateOriginal, VerdictReached
 from services.core.intake.fingerprint import distance, orientations
-from services.core.intake.lookup import rank, verify
+from services.core.intake.lookup import MOST, rank, verify
 from services.core.intake.regions import Embedding
 from services.core.intake.stoplist import StopRules
 from services.settings import IntakeSettings
@@ -26,6 +26,7 @@ from services.stream.guard import Known
 from services.stream.pool import DecodePool
 from services.stream.timings import Timings
 from services.stream.vectors import PictureVectors
+from services.stream.words import PictureWords
 
 log = structlog.get_logger()
 NO_FIT = Geometry(0, 0.0, None)
@@ -60,8 +61,8 @@ class Lookup:
         pool: DecodePool,
         settings: IntakeSettings,
         stops: StopList | None = None,
-        copy_distance: int = StopRules().copy_distance,
         vectors: PictureVectors | None = None,
+        words: PictureWords | None = None,
     ) -> None:
         self._objects = objects
         self._candidates = candidates
@@ -69,8 +70,9 @@ class Lookup:
         self._pool = pool
         self._settings = settings
         self._stops = stops
-        self._copy_distance = copy_distance
+        self._copy_distance = (StopRules() if stops is None else stops.rules).copy_distance
         self._vectors = vectors
+        self._words = words
 
     async def search(self, tenant: str, known: Known) -> Found:
         """As `find`, with notes about what was passed over or could not be sought."""
@@ -114,12 +116,20 @@ class Lookup:
         return known.embedding or await self._vectors.of(known.data)
 
     async def _found(self, tenant: str, known: Known, embedding: Embedding | None) -> tuple[Candidate, ...]:
-        neighbours = await self._near(tenant, known, embedding)
-        if not neighbours:
-            return ()
-        geometries = await self._verified(known, neighbours)
-        found = [_candidate(neighbour, geometry) for neighbour, geometry in zip(neighbours, geometries, strict=True)]
+        near = await self._near(tenant, known, embedding)
+        found = await self._confirmed(known, near)
+        if self._words is not None and not any(each.overlap >= MOST for each in found):
+            there = {neighbour.picture.image.sha256 for neighbour in near}
+            pictures = [each for each in await self._words.near(tenant, known.data) if each.image.sha256 not in there]
+            found += await self._confirmed(known, [self._neighbour(picture, known) for picture in pictures])
         return rank(found, upload_sha256=known.image.sha256)
+
+    async def _confirmed(self, known: Known, neighbours: Sequence[Neighbour]) -> list[Candidate]:
+        """Each neighbour with what geometry says of it, confirmed or not."""
+        if not neighbours:
+            return []
+        geometries = await self._verified(known, neighbours)
+        return [_candidate(neighbour, geometry) for neighbour, geometry in zip(neighbours, geometries, strict=True)]
 
     async def _near(self, tenant: str, known: Known, embedding: Embedding | None) -> list[Neighbour]:
         """What is worth verifying: at most `max_candidates` pictures, PDQ's first."""
@@ -138,14 +148,14 @@ class Lookup:
             return _cut(by_hash, at_most)
         there = {n.picture.image.sha256 for n in by_hash}
         similar = await self._vectors.near(tenant, embedding, but=own, limit=at_most + len(there))
-        by_parts = [self._neighbour(s, known) for s in similar if s.picture.image.sha256 not in there]
+        by_parts = [self._neighbour(s.picture, known) for s in similar if s.picture.image.sha256 not in there]
         return _dealt(by_hash, by_parts, at_most, self._vectors.places)
 
-    def _neighbour(self, similar: Similar, known: Known) -> Neighbour:
-        """What vectors found, with the distance that PDQ gives it: beyond `max_distance`, or among bad hashes."""
+    def _neighbour(self, picture: Picture, known: Known) -> Neighbour:
+        """What was found otherwise, with the distance that PDQ gives it: beyond `max_distance`, or among bad hashes."""
         ways = orientations(known.fingerprint.pdq)[: self._settings.orientations]
-        theirs = similar.picture.fingerprint.pdq
-        return Neighbour(similar.picture, min(distance(way, theirs) for way in ways))
+        theirs = picture.fingerprint.pdq
+        return Neighbour(picture, min(distance(way, theirs) for way in ways))
 
     async def _notes(self, tenant: str, known: Known, embedding: Embedding | None) -> list[str]:
         notes = []

@@ -20,6 +20,7 @@ from services.settings import Settings
 from services.stream.guard import Known
 from services.stream.late import queue_uploads
 from services.stream.vectors import PictureVectors
+from services.stream.words import PictureWords
 from services.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ class Registry:
         settings: Settings,
         telemetry: Telemetry,
         vectors: PictureVectors | None = None,
+        words: PictureWords | None = None,
     ) -> None:
         self._candidates = candidates
         self._uploads = uploads
@@ -47,6 +49,7 @@ class Registry:
         self._rules = stop_rules(settings.stop_list)
         self._telemetry = telemetry
         self._vectors = vectors
+        self._words = words
 
     async def upload(self, picture: Picture) -> None:
         """An upload: of use to later uploads, and to be judged again when an original comes that it matches."""
@@ -78,6 +81,11 @@ class Registry:
         embedding = await self._vectors.of(known.data)
         await self._vectors.keep(picture, embedding)
         return replace(known, embedding=embedding)
+
+    async def worded(self, picture: Picture, known: Known) -> None:
+        """Makes a registered original findable by any part of it, where visual words are on."""
+        if self._words is not None:
+            await self._words.keep(picture, known.data)
 
     async def _stopped(self, picture: Picture) -> Reason | None:
         """Why the picture is on the stop list, if it is."""

@@ -11,19 +11,24 @@ from uuid import uuid4
 
 import pytest
 import typer
+from pydantic import SecretStr
 
 from services.cli import originals_reindex
 from services.cli.originals_reindex import Failed, Reindex, Reindexed, reindexed
+from services.cli.originals_words import Worded, worded
 from services.clients.candidates import Candidates, Originals, Picture
 from services.clients.database import Database
 from services.clients.embedders import Embedders
 from services.clients.objects import Objects
+from services.clients.words import WordIndex
 from services.core.errors import Unavailable
 from services.core.intake.examine import Limits, examine
 from services.local.postgres import Postgres
-from services.settings import EmbedderSettings, Settings
+from services.opening import open_vocabulary
+from services.settings import EmbedderSettings, ObjectSettings, PostgresSettings, Settings
 from tests.cli.conftest import SAMPLES
 from tests.clients.conftest import dsn_of
+from tests.clients.examples import picture
 from tests.clients.tiny_embedder import TinyEmbedder
 
 NAMES = ("pier", "windmill", "capsule")
@@ -139,3 +144,21 @@ def test_a_model_server_without_an_embedder_is_told_apart_from_one_that_is_away(
     assert "pentimento up --embedder" in told
     assert "the same command goes on" in told
     assert "--embedder" not in str(originals_reindex.not_served(Unavailable("postgres", "is away")))
+
+
+async def test_originals_without_visual_words_get_them_and_what_cannot_be_read_is_named(
+    library: Library, postgres: Postgres, tmp_path: Path
+) -> None:
+    """What `reindex --words` does: originals of two tenants, and one whose bytes have gone from the store."""
+    await Candidates(library.database).register(picture("gone", trusted=True))
+    async with library.database.connection() as connection:
+        row = await (await connection.execute("select current_database() as name")).fetchone()
+    settings = Settings(
+        postgres=PostgresSettings(dsn=SecretStr(dsn_of(postgres, row["name"] if row else ""))),
+        objects=ObjectSettings(url=tmp_path.as_uri()),
+    )
+    index, told = WordIndex(library.database, open_vocabulary().name), list[int]()
+    done = await worded(settings, None, 1, total=told.append, settled=lambda: None)
+    assert (done.done, [each.original_id for each, _ in done.failed], told) == (3, ["id-gone"], [4])
+    assert [each.original_id for each in await index.missing(None, limit=9)] == ["id-gone"]
+    assert await worded(settings, "other", 1, total=told.append, settled=lambda: None) == Worded(0, ())

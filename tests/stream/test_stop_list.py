@@ -118,7 +118,7 @@ async def library(
     )  # fmt: skip
     lookup = Lookup(
         objects=objects, candidates=candidates, geometries=Geometries(database), pool=pool, settings=SETTINGS.intake,
-        stops=stops, copy_distance=SETTINGS.stop_list.copy_distance,
+        stops=stops,
     )  # fmt: skip
     library = Library(database, objects, registry, lookup)
     for path in sorted((SAMPLES / "originals").glob("*.jpg")):

@@ -1,0 +1,171 @@
+"""The index of visual words: which registered pictures share words with an upload.
+
+In: pictures with their words. Out: what an upload shares with registered pictures, and those pictures. Which of them
+agree on where the words lie is for `core.intake.words`; this only finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from services.clients.candidates import Picture, picture_of
+from services.clients.database import Database
+from services.core.intake.words import STORED, Shared, VisualWords
+
+MOST_OF_A_WORD: Final = 2000
+"""Pictures that are read of one word. What so many share says little, and a search must stay bounded."""
+
+_KEY_BITS: Final = 32  # of a key that the word has; the space is above
+_HIT = np.dtype([("key", ">i8"), ("seq", ">i8"), ("feature", ">i4"), ("place", ">i4")])
+_SIGN: Final = 2**31  # places are unsigned here and signed in the database
+
+
+class WordIndex:
+    """Registered pictures, searched by visual words. Every method raises `Unavailable` or `Broken` only."""
+
+    def __init__(self, database: Database, vocabulary: str) -> None:
+        self._database = database
+        self._vocabulary = vocabulary
+        self._spaces: dict[str, int] = {}
+
+    async def add(self, picture: Picture, words: VisualWords) -> None:
+        """Make a registered picture findable by its strongest words. Repeating it changes nothing, and neither does a
+        picture that is not registered any more."""
+        space = await self._space(picture.tenant)
+        query = {
+            "tenant": picture.tenant,
+            "sha256": picture.image.sha256,
+            "trusted": picture.trusted,
+            "space": space,
+            "keys": _keys(space, words.words[:STORED, :1]).ravel().tolist(),
+            "places": (words.places[:STORED] - _SIGN).tolist(),
+        }
+        async with self._database.connection() as connection:
+            await connection.execute(_ADD, query)
+
+    async def shared(self, tenant: str, words: VisualWords) -> Shared:
+        """What the upload shares with the tenant's pictures; words that few of them have weigh more."""
+        space = await self._space(tenant)
+        cells = words.words.shape[1]
+        query = {
+            "keys": _keys(space, words.words).ravel().tolist(),
+            "features": np.repeat(np.arange(len(words.words)), cells).tolist(),
+            "most": MOST_OF_A_WORD,
+        }
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_SHARED, query)).fetchone()
+        hits = np.frombuffer((row and row["hits"]) or b"", _HIT)
+        return Shared(
+            hits["seq"].astype(np.int64),
+            hits["feature"].astype(np.int64),
+            hits["place"].astype(np.int64) + _SIGN,
+            _weights(hits["key"], hits["seq"]),
+        )
+
+    async def empty(self, tenant: str) -> bool:
+        """Whether no picture of the tenant has words, so that there is nothing to seek."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_ANY, {"space": await self._space(tenant)})).fetchone()
+        return row is None
+
+    async def pictures(self, numbers: Sequence[int]) -> list[Picture]:
+        """The pictures of these numbers, in their order, without those on the stop list or no longer registered."""
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(_PICTURES, {"numbers": list(numbers)})).fetchall()
+        return [picture_of(row) for row in rows]
+
+    async def missing(self, tenant: str | None, *, limit: int, but: Iterable[Picture] = ()) -> list[Picture]:
+        """At most `limit` trusted originals that have no words yet, other than those; `tenant` None: anybody's."""
+        query: dict[str, Any] = {
+            "tenant": tenant,
+            "vocabulary": self._vocabulary,
+            "limit": limit,
+            "but": [f"{each.tenant}/{each.image.sha256}" for each in but],
+        }
+        async with self._database.connection() as connection:
+            rows = await (await connection.execute(_MISSING, query)).fetchall()
+        return [picture_of(row) for row in rows]
+
+    async def missing_count(self, tenant: str | None) -> int:
+        """How many trusted originals have no words yet."""
+        query = {"tenant": tenant, "vocabulary": self._vocabulary}
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_MISSING_COUNT, query)).fetchone()
+        return row["pictures"] if row else 0
+
+    async def _space(self, tenant: str) -> int:
+        if tenant not in self._spaces:
+            query = {"tenant": tenant, "vocabulary": self._vocabulary}
+            async with self._database.connection() as connection:
+                await connection.execute(_OPEN_SPACE, query)
+                row = await (await connection.execute(_SPACE, query)).fetchone()
+            self._spaces[tenant] = row["number"] if row else 0
+        return self._spaces[tenant]
+
+
+_OPEN_SPACE = """
+insert into word_space (tenant, vocabulary) select %(tenant)s, %(vocabulary)s
+where not exists (select 1 from word_space where tenant = %(tenant)s and vocabulary = %(vocabulary)s)
+on conflict do nothing
+"""
+_SPACE = "select number from word_space where tenant = %(tenant)s and vocabulary = %(vocabulary)s"
+_ANY = "select 1 from worded where space = %(space)s limit 1"
+_ADD = """
+with added as (
+    insert into worded (seq, space, keys)
+    select seq, %(space)s, %(keys)s::bigint[] from candidate
+    where tenant = %(tenant)s and sha256 = %(sha256)s and trusted = %(trusted)s for key share
+    on conflict do nothing
+    returning seq
+)
+insert into visual_word (key, seq, place)
+select posting.key, added.seq, posting.place
+from added cross join unnest(%(keys)s::bigint[], %(places)s::integer[]) as posting (key, place)
+order by posting.key
+"""
+# As one value, which costs a tenth of so many rows.
+_SHARED = """
+select string_agg(int8send(asked.key) || int8send(found.seq) || int4send(asked.feature) || int4send(found.place), '')
+    as hits
+from unnest(%(keys)s::bigint[], %(features)s::integer[]) as asked (key, feature) cross join lateral (
+    select seq, place from visual_word where visual_word.key = asked.key limit %(most)s
+) as found
+"""
+_PICTURES = """
+select candidate.tenant, candidate.original_id, candidate.trusted, candidate.source, candidate.registered_at, content.*
+from unnest(%(numbers)s::bigint[]) with ordinality as asked (seq, place)
+join candidate using (seq) join content using (sha256)
+where candidate.stopped_by is null
+order by asked.place
+"""
+_HAS_NONE = """
+trusted and (%(tenant)s::text is null or candidate.tenant = %(tenant)s) and not exists (
+    select 1 from worded join word_space on word_space.number = worded.space
+    where worded.seq = candidate.seq and word_space.vocabulary = %(vocabulary)s
+)
+"""
+_MISSING = f"""
+select candidate.tenant, candidate.original_id, candidate.trusted, candidate.source, candidate.registered_at, content.*
+from candidate join content using (sha256)
+where {_HAS_NONE} and candidate.tenant || '/' || candidate.sha256 <> all(%(but)s::text[])
+order by candidate.seq limit %(limit)s
+"""
+_MISSING_COUNT = f"select count(*) as pictures from candidate where {_HAS_NONE}"
+
+
+def _keys(space: int, words: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.asarray((space << _KEY_BITS) + words, np.int64)
+
+
+def _weights(keys: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """[M] for each hit 1 / sqrt(pictures that have its word)."""
+    if not len(keys):
+        return np.zeros(0)
+    _, which = np.unique(keys, return_inverse=True)
+    once = np.unique(which.astype(np.int64) << 40 | numbers.astype(np.int64) & (2**40 - 1))
+    pictures = np.bincount(once >> 40)
+    return np.asarray(1.0 / np.sqrt(pictures[which]), np.float64)

@@ -1,0 +1,60 @@
+"""Visual words of pictures, the shell around them: seen in the decoding processes, kept in the index, sought in it.
+
+In: the bytes of pictures that the guard let in. Out: rows, and registered pictures that an upload shares a part with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import structlog
+
+from services.clients.candidates import Picture
+from services.clients.words import WordIndex
+from services.core.errors import Rejected
+from services.core.intake.words import STORED, VisualWords, Vocabulary, agreed, words_of
+from services.settings import WordSettings
+from services.stream.pool import DecodePool
+
+log = structlog.get_logger()
+
+
+class PictureWords:
+    """The last stage of lookup. Every method raises `Unavailable` or `Broken` only."""
+
+    def __init__(
+        self, *, index: WordIndex, vocabulary: Vocabulary, pool: DecodePool, settings: WordSettings, max_pixels: int
+    ) -> None:
+        self._index = index
+        self._vocabulary = vocabulary
+        self._pool = pool
+        self._settings = settings
+        self._max_pixels = max_pixels
+
+    async def keep(self, picture: Picture, data: bytes) -> None:
+        """Make a trusted original findable by any part of it. Earlier uploads are left to the other stages."""
+        if not picture.trusted:
+            return
+        words = await self._seen(data, most=STORED)
+        if words is not None:
+            await self._index.add(picture, words)
+
+    async def near(self, tenant: str, data: bytes) -> list[Picture]:
+        """Originals that share a part with an upload, the surest first; at most as many as there are places."""
+        if await self._index.empty(tenant):
+            return []
+        words = await self._seen(data)
+        if words is None:
+            return []
+        shared = await self._index.shared(tenant, words)
+        votes = await asyncio.to_thread(partial(agreed, words, shared, most=self._settings.places))
+        return await self._index.pictures([number for number, _ in votes])
+
+    async def _seen(self, data: bytes, **most: int) -> VisualWords | None:
+        """A picture's words; None where its process died or took too long, which the picture is not refused for."""
+        try:
+            return await self._pool.run(words_of, data, self._vocabulary, max_pixels=self._max_pixels, **most)
+        except Rejected as why:
+            log.warning("no_words", code=why.code, why=str(why))
+            return None
