@@ -67,6 +67,8 @@ bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="1000
 	$(BIN)/python -m bench.lookup recall $(EVAL_DATA) --out docs/lookup.md
 	$(BIN)/python -m bench.lookup scale --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
 		$(LOOKUP) --out docs/lookup.md
+	$(BIN)/python -m bench.lookup words --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
+		--out docs/lookup.md
 
 bench-pair: setup ## where the time of a pair goes, and its memory, on one core
 	$(BIN)/python -m trainer.pair_timing

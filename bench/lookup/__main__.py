@@ -29,9 +29,12 @@ from bench.lookup.filled import server
 from bench.lookup.methods import Embedder, embedder, looks
 from bench.lookup.page import Setting, recall_section, write
 from bench.lookup.recall import Work, measured
-from bench.lookup.scale import Scale, verification_s
+from bench.lookup.scale import Scale, verification
 from bench.lookup.scale import measured as scaled
 from bench.lookup.scale_page import scale_section
+from bench.lookup.word_page import word_section
+from bench.lookup.word_scale import WordScale, occurring
+from bench.lookup.word_scale import measured as words_measured
 from services.core.errors import PentimentoError
 from services.core.intake.regions import STORED
 from services.local.postgres import Postgres
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    run = {"recall": recall, "scale": scale}[options.what]
+    run = {"recall": recall, "scale": scale, "words": words}[options.what]
     try:
         return run(options, shlex.join(["python", "-m", "bench.lookup", *given]))
     except (PentimentoError, TimeoutError, ValueError) as error:
@@ -69,7 +72,7 @@ def scale(options: argparse.Namespace, command: str) -> int:
     with tempfile.TemporaryDirectory(prefix="pentimento-lookup-") as temporary:
         folder = options.data or Path(temporary) / "data"
         samples = sorted((ROOT / "samples" / "originals").glob("*.jpg"))
-        verified = verification_s(samples, Path(temporary) / "pictures", options.verifications, options.seed)
+        verified = verification(samples, Path(temporary) / "pictures", options.verifications, options.seed)
         with server(folder, options.shared_buffers) as postgres:
             measure = partial(_measured, postgres, spread, options)
             rows = [asyncio.run(measure(size)) for size in sorted(options.originals)]
@@ -81,6 +84,29 @@ def scale(options: argparse.Namespace, command: str) -> int:
     )
     section = scale_section(rows, verified, options.queries, _setting(command, data, busy))
     _deliver(options, (asdict(row) for row in rows), section)
+    return 0
+
+
+def words(options: argparse.Namespace, command: str) -> int:
+    """What visual words of some numbers of originals cost."""
+    busy = busy_share(LOOK_S)
+    console = Console(stderr=True)
+    photos = options.photos or [ROOT / "samples" / "originals", ROOT / "samples" / "donors"]
+    paths = [photo.path for photo in PhotoPool.scan(photos, split="all").photos][: options.most]
+    seen = occurring(paths, console)
+
+    async def all_sizes(postgres: Postgres) -> list[WordScale]:
+        sizes = sorted(options.originals)
+        asked = {"seed": options.seed, "asked": options.queries, "console": console}
+        return [await words_measured(postgres, size, seen, **asked) for size in sizes]
+
+    with (
+        tempfile.TemporaryDirectory(prefix="pentimento-words-") as folder,
+        server(Path(folder), options.shared_buffers) as postgres,
+    ):
+        rows = asyncio.run(all_sizes(postgres))
+    data = f"Words of {len(paths)} photographs; `shared_buffers` {options.shared_buffers}; seed {options.seed}."
+    _deliver(options, (asdict(row) for row in rows), word_section(rows, _setting(command, data, busy)))
     return 0
 
 
@@ -171,7 +197,13 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=0, help="processes that help to build a graph (they need /dev/shm)"
     )
     cost.add_argument("--shared-buffers", default="1GB", help="PostgreSQL's own cache")
-    for each in (found, cost):
+    of_words = kinds.add_parser("words", help="what visual words of a given number of originals cost")
+    of_words.add_argument("--originals", type=int, nargs="+", default=[10_000, 100_000], help="how many are registered")
+    of_words.add_argument("--queries", type=int, default=200, help="searches that are timed")
+    of_words.add_argument("--photos", type=Path, action="append", help="photographs whose words are drawn from")
+    of_words.add_argument("--most", type=int, default=200, help="at most so many photographs (%(default)s)")
+    of_words.add_argument("--shared-buffers", default="1GB", help="PostgreSQL's own cache")
+    for each in (found, cost, of_words):
         each.add_argument("--seed", type=int, default=SEED)
         each.add_argument("--out", type=Path, help="put the section into this page (default: stdout)")
         each.add_argument("--json", action="store_true", help="JSON lines on stdout")

@@ -68,8 +68,8 @@ def server(folder: Path, shared_buffers: str) -> Iterator[Postgres]:
         postgres.stop()
 
 
-def database_url(postgres: Postgres, originals: int) -> str:
-    """The database of an index of that size."""
+def database_url(postgres: Postgres, originals: int | str) -> str:
+    """The database of an index of that size, or name."""
     return urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/lookup_{originals}"))
 
 
@@ -173,7 +173,7 @@ async def _added(database: Database, drawn: Drawn, originals: int) -> tuple[floa
     hashes_s = vectors_s = 0.0
     for number in range(originals, originals + ADDED):
         began = perf_counter()
-        await candidates.register(_picture(number, drawn))
+        await candidates.register(picture_of(number, f"original-{number}", drawn.pdq[number].tobytes()))
         registered = perf_counter()
         await embeddings.add([_embedded(number, drawn)])
         hashes_s += registered - began
@@ -200,15 +200,16 @@ def _candidate(number: int, pdq: bytes) -> tuple[Any, ...]:
     return TENANT, digest(number), True, f"original-{number}", "bench", MADE_AT, bits(pdq.hex()), 100
 
 
-def _picture(number: int, drawn: Drawn) -> Picture:
+def picture_of(number: int, name: str, pdq: bytes) -> Picture:
+    """A drawn picture as it is registered, by its hash of 32 bytes."""
     key = digest(number)
     return Picture(
         tenant=TENANT,
-        original_id=f"original-{number}",
+        original_id=name,
         image=StoredImage(
             object_key=image_key(key), sha256=key, size_bytes=100_000, width=1024, height=683, format="JPEG"
         ),
-        fingerprint=Fingerprint(pdq=drawn.pdq[number].tobytes().hex(), pdq_quality=100),
+        fingerprint=Fingerprint(pdq=pdq.hex(), pdq_quality=100),
         trusted=True,
         source="bench",
         registered_at=MADE_AT,

@@ -21,7 +21,7 @@ HEAD = (
     "`make bench-lookup` repeats both; how it goes on from here to a billion pictures is arithmetic, in "
     "[scaling](scaling.md).\n"
 )
-SECTIONS = ("recall", "scale")
+SECTIONS = ("recall", "scale", "words")
 ROUNDS = 2000  # of the bootstrap
 SHOWN = 12  # strangers that are named
 

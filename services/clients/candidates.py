@@ -19,6 +19,7 @@ from services.core.intake.fingerprint import orientations
 from services.core.intake.stoplist import StopRules
 
 EMBEDDER = "pdq-1"
+METHOD: Final = "sift-3"  # of verification: what it sees of a picture, and how it compares
 LEAST_QUALITY: Final = 50  # PDQ's authors: below this a hash is not to be trusted. Stands in schema.sql too.
 NEWEST: Final = 2**63 - 1
 
@@ -191,7 +192,7 @@ class Originals:
 class Geometries:
     """Verified pairs, so that a viral picture is compared once. `method` names the verifier: a new one starts empty."""
 
-    def __init__(self, database: Database, *, method: str = "sift-2") -> None:
+    def __init__(self, database: Database, *, method: str = METHOD) -> None:
         self._database = database
         self._method = method
 

@@ -68,8 +68,9 @@ class WordIndex:
 
     async def empty(self, tenant: str) -> bool:
         """Whether no picture of the tenant has words, so that there is nothing to seek."""
+        query = {"space": await self._space(tenant)}
         async with self._database.connection() as connection:
-            row = await (await connection.execute(_ANY, {"space": await self._space(tenant)})).fetchone()
+            row = await (await connection.execute(_ANY, query)).fetchone()
         return row is None
 
     async def pictures(self, numbers: Sequence[int]) -> list[Picture]:

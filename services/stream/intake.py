@@ -72,6 +72,7 @@ class Intake:
         await self._registry.original(picture)
         await self._registry.embedded(picture, known)
         await self._registry.worded(picture, known)
+        await self._lookup.prepare(picture, known)
         return ()
 
 

@@ -10,25 +10,22 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from services.clients.candidates import Candidates, Exempt, Geometries, Geometry, Neighbour, Pair, Picture
 from services.clients.objects import Objects
 from services.clients.stoplist import StopList
-from services.core.errors import Rejected
 from services.core.events import Candidate, ImageIntaken, ImageUploaded, LateOriginal, VerdictReached
 from services.core.intake.fingerprint import distance, orientations
-from services.core.intake.lookup import MOST, rank, verify
+from services.core.intake.lookup import MOST, rank, verify_features
 from services.core.intake.regions import Embedding
 from services.core.intake.stoplist import StopRules
 from services.settings import IntakeSettings
+from services.stream.features import PictureFeatures
 from services.stream.guard import Known
 from services.stream.pool import DecodePool
 from services.stream.timings import Timings
 from services.stream.vectors import PictureVectors
 from services.stream.words import PictureWords
 
-log = structlog.get_logger()
 NO_FIT = Geometry(0, 0.0, None)
 
 
@@ -64,7 +61,7 @@ class Lookup:
         vectors: PictureVectors | None = None,
         words: PictureWords | None = None,
     ) -> None:
-        self._objects = objects
+        self._features = PictureFeatures(objects=objects, pool=pool, settings=settings)
         self._candidates = candidates
         self._geometries = geometries
         self._pool = pool
@@ -80,6 +77,10 @@ class Lookup:
         candidates = await self._found(tenant, known, embedding)
         notes = (*known.notes, *await self._notes(tenant, known, embedding))
         return Found(candidates, notes, None if embedding is None else embedding.embedder)
+
+    async def prepare(self, picture: Picture, known: Known) -> None:
+        """Looks at a registered original once, so that no verification has to."""
+        await self._features.keep(picture, known.data)
 
     async def intaken(
         self,
@@ -186,12 +187,12 @@ class Lookup:
         return [found.get(pair, NO_FIT) for pair in pairs]
 
     async def _compared(self, known: Known, neighbours: Sequence[Neighbour]) -> dict[Pair, Geometry]:
-        fetched = await asyncio.gather(*(self._original(neighbour) for neighbour in neighbours))
-        here = [(n, data) for n, data in zip(neighbours, fetched, strict=True) if data is not None]
+        features = await asyncio.gather(*(self._features.of(neighbour.picture) for neighbour in neighbours))
+        here = [(n, file) for n, file in zip(neighbours, features, strict=True) if file is not None]
         answers = await self._pool.run(
-            verify,
+            verify_features,
             known.data,
-            tuple(data for _, data in here),
+            tuple(file for _, file in here),
             min_inliers=self._settings.min_inliers,
             max_pixels=self._settings.max_pixels,
         )
@@ -201,15 +202,6 @@ class Lookup:
             )
             for (n, _), answer in zip(here, answers, strict=True)
         }
-
-    async def _original(self, neighbour: Neighbour) -> bytes | None:
-        """The bytes of a registered picture; None where it has gone from the store, which is no fault of the upload."""
-        picture = neighbour.picture
-        try:
-            return await self._objects.get(picture.image.object_key, self._settings.max_bytes)
-        except Rejected as why:
-            log.warning("original_missing", original_id=picture.original_id, why=str(why))
-            return None
 
 
 def _dealt(by_hash: list[Neighbour], by_parts: list[Neighbour], at_most: int, places: int) -> list[Neighbour]:

@@ -46,6 +46,15 @@ def test_what_an_index_costs_is_measured_and_a_filled_one_is_used_again(tmp_path
     assert built[0] == built[1]  # the second run took the index that was there, and said what it took then
 
 
+def test_what_visual_words_cost_is_measured_and_the_wanted_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["--originals", "50", "--queries", "8", "--most", "3", "--shared-buffers", "128MB", "--json"]
+    assert main(["words", *wanted]) == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert row["found"] == {"60": 1.0, "20": 1.0}
+    assert len(row["database_s"]) == len(row["agreement_s"]) == 8
+    assert row["bytes_of"]["index"] > 0
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
 def test_a_change_is_the_same_each_time_and_leaves_its_source_alone(change: Change) -> None:
     chance = np.random.default_rng(1)

@@ -23,6 +23,11 @@ def mask_key(png: bytes) -> str:
     return f"masks/sha256/{digest[:2]}/{digest}.png"
 
 
+def features_key(sha256: str, method: str) -> str:
+    """`features/sift-3/sha256/ab/abcdef...`: the local features of an image, as a method of verification sees them."""
+    return f"features/{method}" + image_key(sha256).removeprefix("images")
+
+
 def incoming_key(sha256: str) -> str:
     """`incoming/sha256/ab/abcdef...`: where an image waits for the guard. `images/` is for those that passed it."""
     return "incoming" + image_key(sha256).removeprefix("images")

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from services.core.alignment import MIN_INLIERS, WORKING_SIDE, Alignment, Features, align, extract, mirrored
+from services.core.alignment import (
+    MIN_INLIERS,
+    WORKING_SIDE,
+    Alignment,
+    Features,
+    align,
+    extract,
+    from_file,
+    mirrored,
+    to_file,
+)
 from services.core.errors import Rejected
 from services.core.events import Candidate
 from services.core.pixels import MAX_PIXELS, open_image, to_grey
@@ -35,14 +45,36 @@ class Verified:
 def verify(
     upload: bytes, originals: Sequence[bytes], *, min_inliers: int = MIN_INLIERS, max_pixels: int = MAX_PIXELS
 ) -> tuple[Verified | None, ...]:
-    """For each original how it lies in the upload, or None where it does not: not the same picture, or unreadable.
+    """For each original, an image file, how it lies in the upload, or None where it does not: not the same picture, or
+    unreadable. The original may be mirrored and turned. Raises Rejected where the upload itself cannot be opened.
+    """
+    return verify_features(
+        upload,
+        [_features_or_none(original, max_pixels) for original in originals],
+        min_inliers=min_inliers,
+        max_pixels=max_pixels,
+    )
 
-    The original may be mirrored and turned. Runs in a process pool: about 70 ms for the upload and 85 ms for each
-    original on one core.
-    Raises Rejected where the upload itself cannot be opened.
+
+def verify_features(
+    upload: bytes,
+    originals: Sequence[bytes | None],
+    *,
+    min_inliers: int = MIN_INLIERS,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[Verified | None, ...]:
+    """As `verify`, of originals whose features are known: files of `features_of`, None for an unreadable one.
+
+    About 110 ms for the upload on one core and 25 ms for each original. Raises Rejected, and Broken where a file of
+    features is none.
     """
     target = _features(upload, max_pixels)
-    return tuple(_verified(original, target, min_inliers, max_pixels) for original in originals)
+    return tuple(None if each is None else _verified(from_file(each), target, min_inliers) for each in originals)
+
+
+def features_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The local features of an original, an image file, as a file. About 80 ms on one core. Raises Rejected."""
+    return to_file(_features(data, max_pixels))
 
 
 def rank(candidates: Iterable[Candidate], *, upload_sha256: str) -> tuple[Candidate, ...]:
@@ -78,11 +110,14 @@ def _features(data: bytes, max_pixels: int) -> Features:
     return extract(to_grey(picture.rgb), (picture.width, picture.height))
 
 
-def _verified(original: bytes, upload: Features, min_inliers: int, max_pixels: int) -> Verified | None:
+def _features_or_none(original: bytes, max_pixels: int) -> bytes | None:
     try:
-        source = _features(original, max_pixels)
+        return features_of(original, max_pixels=max_pixels)
     except Rejected:  # registered under wider limits than today's: no candidate any more, and not the upload's fault
         return None
+
+
+def _verified(source: Features, upload: Features, min_inliers: int) -> Verified | None:
     found = _either_way(source, upload, min_inliers)
     if found is None:
         return None
