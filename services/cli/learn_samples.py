@@ -128,7 +128,7 @@ def stats(
 def sheet(
     version: VersionArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the page goes.")] = Path("samples.html"),
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "train",
+    split: Annotated[Split, typer.Option("--split", help="The side whose samples are shown.")] = "train",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Samples in pictures at most.")] = PICTURED,
     data: DataOption = None,
 ) -> None:
@@ -140,12 +140,11 @@ def sheet(
     from trainer.samples.sheet import page, statistics
 
     settings = settings_of(data)
-    asked: Split = _split(split)
     numbers = statistics(asyncio.run(_samples(settings, version, [])))
     objects = open_objects(settings.objects)
     try:
         fetch = stored(objects)
-        found = examples(fetch, shards(fetch, version, asked), seed=0)
+        found = examples(fetch, shards(fetch, version, split), seed=0)
         out.write_text(page(version, numbers, islice(found, limit)), encoding="utf-8")
     finally:
         objects.close()
@@ -206,15 +205,6 @@ async def _samples(settings: Settings, version: str | None, tenants: list[str]) 
         if not await datasets.versions(version):
             fail(f"there is no dataset version {version}: see `pentimento learn samples list`")
         return await datasets.samples(version)
-
-
-def _split(asked: str) -> Split:
-    from services.core.learn.samples import SPLITS
-
-    for split in SPLITS:
-        if split == asked:
-            return split
-    raise typer.BadParameter(f"{asked} is none of {', '.join(SPLITS)}", param_hint="--split")
 
 
 def _show(versions: list[Version], as_json: bool) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,7 @@ BOX = (slice(60, 130), slice(80, 170))
 """Where `edited` pictures differ from what they were made from."""
 
 
+@cache
 def picture(seed: int) -> Pixels:
     """A textured picture [320,320,3] uint8."""
     return textured(np.random.default_rng(seed), SIDE)
