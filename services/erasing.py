@@ -12,10 +12,7 @@ from services.clients.database import Database
 from services.clients.erasure import Erasing, Erasures
 from services.clients.objects import Objects
 from services.core.learn.samples import SPLITS
-from services.core.learn.shards import digest, index_file, index_key, shard_key, without
-
-MOST_BYTES = 2_000_000_000
-"""Of a shard: one that is full already may get one more sample, whatever its size."""
+from services.core.learn.shards import MOST_BYTES, digest, index_file, index_key, shard_key, without
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,20 +50,23 @@ class Annotations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def next(self, tenant: str, annotator: str) -> OpenCase | None:
-        """The most urgent case that this version of the annotator has not had yet, or has to have again."""
+    async def open(self, tenant: str, annotator: str, *, limit: int) -> list[OpenCase]:
+        """The most urgent cases that this version of the annotator has not had yet, or has to have again."""
+        query = {"tenant": tenant, "annotator": annotator, "limit": limit}
         async with self._database.connection() as connection:
-            row = await (await connection.execute(_NEXT, {"tenant": tenant, "annotator": annotator})).fetchone()
-        return None if row is None else _open_case(row)
+            rows = await (await connection.execute(_MOST_URGENT, query)).fetchall()
+        return [_open_case(row) for row in rows]
 
     async def waiting(self, tenant: str, annotator: str) -> int:
-        """How many such cases there are."""
+        """How many cases are open."""
         async with self._database.connection() as connection:
             row = await (await connection.execute(_WAITING, {"tenant": tenant, "annotator": annotator})).fetchone()
         return row["cases"] if row else 0
 
     async def record(self, of: OpenCase, annotator: str, found: AnnotatedCase) -> None:
-        """Keep what became of a case, in place of what this version said of it before. Repeating it changes nothing."""
+        """Keep what became of a case, in place of what this version said of it before. Repeating it changes nothing; a
+        case that was erased meanwhile leaves no trace.
+        """
         async with self._database.connection() as connection:
             await connection.execute(_RECORD, _row(of, annotator, found))
 
@@ -72,12 +75,6 @@ class Annotations:
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_KEPT, {"tenant": tenant})).fetchall()
         return [_labelled(row) for row in rows]
-
-    async def counts(self, tenant: str) -> dict[str, int]:
-        """Rows by outcome, of all versions of the annotator."""
-        async with self._database.connection() as connection:
-            rows = await (await connection.execute(_COUNTS, {"tenant": tenant})).fetchall()
-        return {row["outcome"]: row["cases"] for row in rows}
 
 
 # A content may have had several uploads: the newest verdict and the newest review of any of them count.
@@ -100,21 +97,21 @@ open as (
     )
 )
 """
-_NEXT = f"""
+_MOST_URGENT = f"""
 {_OPEN}
 select open.*, judged.event as verdict from open left join lateral (
     select event from verdict where verdict.tenant = open.tenant and verdict.sha256 = open.sha256
     order by judged_at desc, upload_id limit 1
 ) as judged on true
-order by open.priority desc, open.found_at, open.sha256 limit 1
+order by open.priority desc, open.found_at, open.sha256 limit %(limit)s
 """
 _WAITING = f"{_OPEN} select count(*) as cases from open"
 _RECORD = """
 insert into annotation (tenant, sha256, annotator, outcome, source, kind, area, qes, original_sha256, mask_key,
                         original_mask_key, error, policy_version, decision_id, index_seq)
-values (%(tenant)s, %(sha256)s, %(annotator)s, %(outcome)s, %(source)s, %(kind)s, %(area)s, %(qes)s,
-        %(original_sha256)s, %(mask_key)s, %(original_mask_key)s, %(error)s, %(policy_version)s, %(decision_id)s,
-        %(index_seq)s)
+select tenant, sha256, %(annotator)s, %(outcome)s, %(source)s, %(kind)s, %(area)s, %(qes)s, %(original_sha256)s,
+       %(mask_key)s, %(original_mask_key)s, %(error)s, %(policy_version)s, %(decision_id)s, %(index_seq)s
+from hard_case where tenant = %(tenant)s and sha256 = %(sha256)s
 on conflict (tenant, sha256, annotator) do update
     set outcome = excluded.outcome, source = excluded.source, kind = excluded.kind, area = excluded.area,
         qes = excluded.qes, original_sha256 = excluded.original_sha256, mask_key = excluded.mask_key,
@@ -141,9 +138,6 @@ where not exists (
 )
 order by annotated_at, sha256
 """
-_COUNTS = (
-    "select outcome, count(*) as cases from annotation where tenant = %(tenant)s group by outcome order by outcome"
-)
 
 
 def _open_case(row: Mapping[str, Any]) -> OpenCase:

@@ -23,7 +23,7 @@ from services.clients.ledger import Ledger
 from services.clients.objects import Objects
 from services.clients.samples import Samples
 from services.core.erasure import content_mark
-from services.core.errors import Unavailable
+from services.core.errors import Broken, Unavailable
 from services.core.events import Decision
 from services.core.events import Path as JudgedBy
 from services.core.intake.keys import incoming_key
@@ -304,3 +304,33 @@ def test_wrong_use_of_the_command_erases_nothing(tmp_path: Path, arguments: list
     result = CliRunner().invoke(app, ["erase", *arguments], env=environment)
     assert result.exit_code == 2
     assert why in result.stderr
+
+
+async def test_a_freeze_that_an_erasure_overtakes_leaves_no_shard(world: World, scene: Scene) -> None:
+    asked: list[str] = []
+
+    class Overtaken(Objects):
+        async def get(self, key: str, max_bytes: int) -> bytes:
+            data = await super().get(key, max_bytes)
+            asked.append(key)
+            if len(asked) == 4:  # both pictures and both masks are read, and the shard is about to be written
+                await erased(world, scene.forged)
+            return data
+
+    async with world.database.connection() as connection:
+        await connection.execute("update dataset_version set state = 'writing'")
+    overtaken = Overtaken(f"file://{world.folder}")
+    freezer = Freezer(Samples(world.database), Datasets(world.database), overtaken)
+    choice = await freezer.choice(["acme"], Caps())
+    with pytest.raises(Broken):
+        await freezer.freeze(choice, tenants=["acme"], caps=Caps(), now=NOON)
+    overtaken.close()
+    assert holding(world, scene.data) == []
+
+
+async def test_a_case_that_was_erased_while_it_was_in_work_leaves_no_row(world: World, scene: Scene) -> None:
+    annotations = Annotations(world.database)
+    (case, *_) = await annotations.open("acme", "another/1", limit=1)
+    await erased(world, scene.forged)
+    await annotations.record(case, "another/1", AnnotatedCase("failed", "machine", error="gone"))
+    assert await everywhere(world, scene.forged.image.sha256) == []

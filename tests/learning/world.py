@@ -177,8 +177,7 @@ class World:
     async def annotate_by_hand(self, found: AnnotatedCase, *, tenant: str = "acme", annotator: str = "hand/1") -> None:
         """Records what became of the most urgent open case."""
         annotations = Annotations(self.database)
-        case = await annotations.next(tenant, annotator)
-        assert case is not None
+        (case,) = await annotations.open(tenant, annotator, limit=1)
         await annotations.record(case, annotator, found)
 
     async def rows(self, statement: str) -> list[dict[str, object]]:

@@ -29,6 +29,10 @@ MARKED = 0.5
 """Probability at or above which a pixel counts as marked."""
 
 
+PAGE = 50
+"""Cases that are looked up at once: what becomes more urgent meanwhile waits for so many at most."""
+
+
 class Annotator(Protocol):
     """Compares a picture with its original, see `annotation.PairAnnotator`."""
 
@@ -60,11 +64,16 @@ class Work:
     async def run(self, tenant: str, *, limit: int | None = None) -> AsyncIterator[tuple[OpenCase, AnnotatedCase]]:
         """Cases as they are done, most urgent first, `limit` at most. Raises Unavailable, with nothing half done."""
         done = 0
-        while (limit is None or done < limit) and (case := await self._annotations.next(tenant, self._version)):
-            found = await self._one(case)
-            await self._annotations.record(case, self._version, found)
-            yield case, found
-            done += 1
+        while limit is None or done < limit:
+            at_most = PAGE if limit is None else min(PAGE, limit - done)
+            cases = await self._annotations.open(tenant, self._version, limit=at_most)
+            for case in cases:
+                found = await self._one(case)
+                await self._annotations.record(case, self._version, found)
+                yield case, found
+            done += len(cases)
+            if not cases:
+                return
 
     async def _one(self, case: OpenCase) -> AnnotatedCase:
         try:

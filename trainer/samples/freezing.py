@@ -16,7 +16,7 @@ import numpy as np
 from services.clients.datasets import Datasets, Shard, Version
 from services.clients.objects import Objects
 from services.clients.samples import Samples
-from services.core.errors import Rejected
+from services.core.errors import Broken, Rejected
 from services.core.learn.samples import SPLITS, Caps, Sample, Split, chosen, counts, digest_of, version_name
 from services.core.learn.shards import Member, digest, index_file, pack, shard_key
 from services.core.pixels import encode_png
@@ -71,7 +71,11 @@ class Freezer:
             data = pack(members)
             shard = Shard(shard_key(version.name, split, number), split, digest(data), len(data), len(members))
             await self._objects.put(shard.object_key, data, "application/x-tar")
-            await self._datasets.written(version.name, shard, [member.id for member in members])
+            try:
+                await self._datasets.written(version.name, shard, [member.id for member in members])
+            except Broken:  # the version was discarded meanwhile, because one of its pictures was erased
+                await self._objects.delete(shard.object_key)
+                raise
             number += 1
 
     async def _filled(self, samples: Sequence[Sample], shard_bytes: int) -> AsyncIterator[list[Member]]:

@@ -20,14 +20,11 @@ import numpy.typing as npt
 from services.clients.objects import Objects
 from services.core.errors import Broken
 from services.core.learn.samples import Split
-from services.core.learn.shards import Member, digest, index_key, unpack
+from services.core.learn.shards import MOST_BYTES, Member, digest, index_key, unpack
 from services.core.pixels import open_image, read_mask_png
 
 MARKED = 128
 """Grey level of a mask from which on a pixel is marked: a probability of one half."""
-
-MOST_BYTES = 2_000_000_000
-"""Bytes of a shard at most: one that is full already may get one more sample, whatever its size."""
 
 Fetch = Callable[[str], bytes]
 """The bytes of an object by its key."""

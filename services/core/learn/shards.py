@@ -19,6 +19,9 @@ from services.core.learn.samples import Split
 
 ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff", "AVIF": "avif"}
 
+MOST_BYTES = 2_000_000_000
+"""Bytes of a shard at most: one that is full already may get one more sample, whatever its size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
