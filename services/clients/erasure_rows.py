@@ -7,7 +7,7 @@ new table that can name a picture gets its line here; `left_in` finds those that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import sql
 
@@ -36,6 +36,7 @@ _REMOVE_UNSHARED = (("sample_picture", "sha256 = %(sha256)s"), ("content", "sha2
 
 # An entry of the stop list whose centre is this picture holds its hash.
 _STOP_ENTRIES = "tenant = %(tenant)s and pdq = %(bits)s::bit(256)"
+_FORGET_ENTRIES = f"delete from stop_entry where {_STOP_ENTRIES}"
 _RELEASE = (
     f"update candidate set stopped_by = null where stopped_by in (select id from stop_entry where {_STOP_ENTRIES})"
 )
@@ -79,7 +80,7 @@ order by table_name, ordinal_position
 """
 
 Query = dict[str, Any]
-Event = VerdictReached | HardCaseFound | ReviewDecided
+E = TypeVar("E", VerdictReached, HardCaseFound, ReviewDecided)
 
 
 async def remove(
@@ -89,24 +90,36 @@ async def remove(
 
     `shared`: what is kept once for all tenants stays. `pdq` is the content's hash, None where others have it, too.
     """
-    sha256 = str(query["sha256"])
     rows = await (await connection.execute(_ANNOTATED_MASKS, query)).fetchall()
     masks = {str(row["key"]) for row in rows if row["key"] is not None}
     counts: dict[str, int] = {}
+    sha256 = str(query["sha256"])
+
+    async def rewrite(table: str, read: str, write: str, kind: type[E], change: Callable[[E], E]) -> None:
+        counts[table] = 0
+        for row in await (await connection.execute(read, query)).fetchall():
+            before = kind.model_validate_json(row["event"])
+            after = change(before)
+            masks.update(masks_of(before, sha256))
+            if after != before:
+                await connection.execute(
+                    write, {**row, **query, "case_sha256": row.get("sha256"), "event": _text(after)}
+                )
+                counts[table] += 1
+
     for table, write in (("ledger", _WRITE_LEDGER), ("verdict", _WRITE_VERDICT), ("verdict_history", _WRITE_HISTORY)):
-        read = _NAMING.format(table=table)
-        counts[table] = await _rewrite(connection, read, write, query, masks, lambda text: _verdict(text, sha256))
-    counts["review"] = await _rewrite(connection, _REVIEWS, _WRITE_REVIEW, query, masks, _review)
-    cases = _NAMING.format(table="hard_case")
-    await _rewrite(connection, cases, _WRITE_CASE, query, masks, lambda text: _case(text, sha256))
+        naming = _NAMING.format(table=table)
+        await rewrite(table, naming, write, VerdictReached, lambda verdict: verdict_without(verdict, sha256))
+    await rewrite("review", _REVIEWS, _WRITE_REVIEW, ReviewDecided, review_without_mask)
+    naming = _NAMING.format(table="hard_case")
+    await rewrite("hard_case", naming, _WRITE_CASE, HardCaseFound, lambda case: case_without(case, sha256))
     if pdq is not None:
         hashed = {**query, "bits": bits(pdq)}
         await connection.execute(_RELEASE, hashed)
-        counts["stop_entry"] = (
-            await connection.execute(f"delete from stop_entry where {_STOP_ENTRIES}", hashed)
-        ).rowcount
+        counts["stop_entry"] = (await connection.execute(_FORGET_ENTRIES, hashed)).rowcount
     for table, where in _REMOVE if shared else (*_REMOVE, *_REMOVE_UNSHARED):
-        counts[table] = (await connection.execute(f"delete from {table} where {where}", query)).rowcount
+        removed = (await connection.execute(f"delete from {table} where {where}", query)).rowcount
+        counts[table] = counts.get(table, 0) + removed
     for statement in _UNLINK:
         await connection.execute(statement, query)
     return {table: count for table, count in sorted(counts.items()) if count}, masks
@@ -133,40 +146,8 @@ async def left_in(connection: Connection, query: Query, pdq: str | None, *, shar
     return left
 
 
-async def _rewrite(
-    connection: Connection,
-    read: str,
-    write: str,
-    query: Query,
-    masks: set[str],
-    change: Callable[[str], tuple[Event, set[str]]],
-) -> int:
-    """Rows with their events changed; puts the masks that these named into `masks`. Returns how many were."""
-    changed = 0
-    for row in await (await connection.execute(read, query)).fetchall():
-        event, named = change(row["event"])
-        masks |= named
-        text = event.to_bytes().decode()
-        if text != row["event"]:
-            keys: Query = {name: row.get(name) for name in ("upload_id", "revision", "decision_id")}
-            await connection.execute(write, {**query, **keys, "case_sha256": row.get("sha256"), "event": text})
-            changed += 1
-    return changed
-
-
-def _verdict(text: str, sha256: str) -> tuple[Event, set[str]]:
-    verdict = VerdictReached.model_validate_json(text)
-    return verdict_without(verdict, sha256), masks_of(verdict, sha256)
-
-
-def _case(text: str, sha256: str) -> tuple[Event, set[str]]:
-    case = HardCaseFound.model_validate_json(text)
-    return case_without(case, sha256), masks_of(case, sha256)
-
-
-def _review(text: str) -> tuple[Event, set[str]]:
-    review = ReviewDecided.model_validate_json(text)
-    return review_without_mask(review), masks_of(review, "")
+def _text(event: VerdictReached | HardCaseFound | ReviewDecided) -> str:
+    return event.to_bytes().decode()
 
 
 def _named(data_type: str, column: str, *, hashed: bool) -> sql.Composable:

@@ -23,9 +23,9 @@ def verdict_without(verdict: VerdictReached, sha256: str) -> VerdictReached:
     """A verdict without the content, which was its picture or its candidate."""
     if verdict.image is not None and verdict.image.sha256 == sha256:
         nothing = dict.fromkeys(("image", "mask", "candidate", "filename"))
-        return verdict.model_copy(update={**nothing, "reasons": (*verdict.reasons, ERASED)})
+        return verdict.model_copy(update={**nothing, "reasons": (ERASED, *verdict.reasons)})
     if verdict.candidate is not None and verdict.candidate.sha256 == sha256:
-        return verdict.model_copy(update={"candidate": None, "reasons": (*verdict.reasons, ORIGINAL_ERASED)})
+        return verdict.model_copy(update={"candidate": None, "reasons": (ORIGINAL_ERASED, *verdict.reasons)})
     return verdict
 
 

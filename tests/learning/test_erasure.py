@@ -165,7 +165,7 @@ async def test_verdicts_keep_ids_and_decision_and_the_sibling_keeps_its_picture(
             assert verdict is not None
             assert (verdict.upload_id, verdict.decision) == (upload_id, Decision.INCONCLUSIVE)
             assert (verdict.image, verdict.mask, verdict.candidate, verdict.filename) == (None, None, None, None)
-            assert verdict.reasons[-1].code == "erased"
+            assert verdict.reasons[0].code == "erased"
     after = await Ledger(world.database).latest("acme", "u-2")
     assert before is not None and after is not None
     assert (after.image, after.mask, after.candidate) == (before.image, before.mask, None)
