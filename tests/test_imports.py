@@ -54,6 +54,9 @@ MAY: dict[str, tuple[str, ...]] = {
         "services.core",
     ),
     "model_archive": ("model_archive", "services.core"),
+    # Commands of `pentimento` under the trainer's name.
+    "trainer.annotate.__main__": ("services.cli",),
+    "trainer.samples.__main__": ("services.cli",),
     "trainer": ("trainer", "model_archive", "services.core", "services.clients"),
 }
 """For the longest matching package: the prefixes of ours that it may import."""

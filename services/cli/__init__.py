@@ -8,6 +8,8 @@ from services.cli import models, stack
 from services.cli.annotating import annotate
 from services.cli.console import Commands
 from services.cli.demo import demo
+from services.cli.erase import erase
+from services.cli.learn import learn
 from services.cli.offline import mask
 from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
@@ -37,6 +39,8 @@ app.command()(verdicts)
 app.add_typer(replay, name="replay")
 app.command()(mask)
 app.command()(annotate)
+app.add_typer(learn, name="learn")
+app.command()(erase)
 app.add_typer(models.app)
 app.add_typer(models.policy, name="policy")
 

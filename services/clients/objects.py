@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -106,6 +107,11 @@ class Objects:
         except Rejected:
             return False
         return True
+
+    async def delete(self, key: str) -> None:
+        """Removes the object; one that is not there is removed already."""
+        with suppress(Rejected):
+            await self._call("remove", key, lambda path: obstore.delete(self._store, path))
 
     def close(self) -> None:
         """Lets the threads go. A call that is under way ends by its own deadline."""

@@ -286,3 +286,112 @@ create table if not exists hard_case_reason (
     revision  integer not null,
     primary key (tenant, sha256, reason)
 );
+
+-- -- annotations.py -------------------------------------------------------------------------------------------------
+
+-- What became of a hard case at the hands of a version of the annotator. `decision_id` is the review that was heeded,
+-- `index_seq` the newest trusted original by then: where either has changed since, the case comes again.
+create table if not exists annotation (
+    tenant            text not null,
+    sha256            text not null,
+    annotator         text not null,
+    outcome           text not null check (outcome in ('kept', 'dropped', 'no_original', 'failed')),
+    source            text not null check (source in ('machine', 'moderator')),
+    kind              text check (kind in ('spg', 'sdg', 'drawn', 'authentic', 'unrelated')),
+    area              double precision,
+    qes               double precision,
+    original_sha256   text,
+    mask_key          text,
+    original_mask_key text,
+    error             text,
+    policy_version    text not null,
+    decision_id       text,
+    index_seq         bigint not null,
+    annotated_at      timestamptz not null default now(),
+    primary key (tenant, sha256, annotator)
+);
+create index if not exists annotation_kept on annotation (tenant, annotated_at, sha256) where outcome = 'kept';
+create index if not exists annotation_of_original on annotation (tenant, original_sha256);
+
+-- -- samples.py -----------------------------------------------------------------------------------------------------
+
+-- Pictures that belong together, since they share an original: a whole group is on one side of the split.
+create table if not exists sample_group (
+    id    text primary key,
+    split text not null check (split in ('train', 'validation', 'test')),
+    seq   bigint generated always as identity
+);
+create table if not exists sample_picture (
+    sha256   text primary key,
+    group_id text not null references sample_group (id)
+);
+create index if not exists sample_picture_of_group on sample_picture (group_id);
+
+-- The manifest: rows are only ever added. `set_aside` says why a sample goes into no further dataset version.
+create table if not exists sample (
+    id              text primary key,
+    tenant          text not null,
+    sha256          text not null,
+    object_key      text not null,
+    size_bytes      bigint not null,
+    width           integer not null,
+    height          integer not null,
+    format          text not null,
+    mask_key        text,
+    original_sha256 text,
+    kind            text not null check (kind in ('spg', 'sdg', 'drawn', 'authentic')),
+    area            double precision not null,
+    qes             double precision,
+    source          text not null check (source in ('machine', 'moderator')),
+    annotator       text not null,
+    group_id        text not null references sample_group (id),
+    split           text not null check (split in ('train', 'validation', 'test')),
+    set_aside       text,
+    seq             bigint generated always as identity,
+    added_at        timestamptz not null default now()
+);
+create unique index if not exists sample_once on sample (tenant, sha256, annotator, kind, coalesce(mask_key, ''));
+create index if not exists sample_of_tenant on sample (tenant, seq);
+create index if not exists sample_of_group on sample (group_id);
+
+-- -- datasets.py ----------------------------------------------------------------------------------------------------
+
+-- Frozen choices of samples. `writing`: not all of its shards lie in the store yet.
+create table if not exists dataset_version (
+    name       text primary key,
+    digest     text not null,
+    tenants    text[] not null,
+    parameters jsonb not null,
+    state      text not null default 'writing' check (state in ('writing', 'frozen', 'erased')),
+    created_at timestamptz not null default now()
+);
+create table if not exists dataset_shard (
+    version    text not null references dataset_version (name),
+    object_key text not null,
+    split      text not null,
+    digest     text not null,
+    size_bytes bigint not null,
+    samples    integer not null,
+    primary key (version, object_key)
+);
+create table if not exists dataset_sample (
+    version   text not null references dataset_version (name),
+    sample_id text not null references sample (id),
+    shard     text,
+    primary key (version, sample_id)
+);
+create index if not exists dataset_sample_of_sample on dataset_sample (sample_id);
+
+-- -- erasure.py -----------------------------------------------------------------------------------------------------
+
+-- That something was erased, by whom and how much. `content_mark` is a hash of the content's SHA-256.
+create table if not exists erasure (
+    id           bigint generated always as identity primary key,
+    tenant       text not null,
+    content_mark text not null,
+    erased_by    text not null,
+    counts       jsonb not null,
+    left_in      jsonb not null,
+    erased_at    timestamptz not null default now()
+);
+create index if not exists erasure_of_content on erasure (tenant, content_mark);

@@ -352,6 +352,7 @@ class HardCaseReason(StrEnum):
     LOW_QES = "low_qes"
     PATHS_DISAGREE = "paths_disagree"
     DOUBTFUL_SCORE = "doubtful_score"
+    OUTLIER = "outlier"
     MODERATOR_OVERTURNED = "moderator_overturned"
     AUDIT = "audit"
 

@@ -11,6 +11,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.core.learn.outlier import TrainingRanges
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -43,11 +45,15 @@ class Policy(BaseModel):
     least_qes: Annotated[Share, Field(description="A flagged mask below this is doubtful (paper: 0.5).")] = 0.5
     audit_share: Annotated[Share, Field(description="Random share of verdicts that the trainer looks at.")] = 0.01
     both_paths_share: Annotated[Share, Field(description="Random share that both paths judge, to compare them.")] = 0.01
+    training: Annotated[
+        TrainingRanges | None,
+        Field(description="What the models were fitted on; pictures beyond it are hard cases. Unset: none are."),
+    ] = None
 
     @property
     def version(self) -> str:
         """`<name>-<first 10 hex of the SHA-256 of the canonical JSON>`."""
-        canonical = self.model_dump_json(exclude={"name"}).encode()
+        canonical = self.model_dump_json(exclude={"name"}, exclude_none=True).encode()
         return f"{self.name}-{hashlib.sha256(canonical).hexdigest()[:10]}"
 
 

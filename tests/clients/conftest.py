@@ -38,12 +38,17 @@ async def migrated(postgres: Postgres) -> AsyncIterator[Database]:
 @pytest.fixture
 async def database(migrated: Database) -> Database:
     """A migrated database without rows, and without the tables that were made for embedders."""
+    await emptied(migrated)
+    return migrated
+
+
+async def emptied(database: Database) -> None:
+    """Takes every row away, and the tables that were made for embedders."""
     partitions = "select inhrelid::regclass::text as name from pg_inherits where inhparent = 'embedding'::regclass"
     tables = "select tablename from pg_tables where schemaname = 'public' and tablename <> 'schema_version'"
-    async with migrated.connection() as connection:
+    async with database.connection() as connection:
         for row in await (await connection.execute(partitions)).fetchall():
             await connection.execute(sql.SQL("drop table {}").format(sql.Identifier(row["name"])))
         rows = await (await connection.execute(tables)).fetchall()
         names = sql.SQL(", ").join(sql.Identifier(row["tablename"]) for row in rows)
         await connection.execute(sql.SQL("truncate {} restart identity").format(names))
-    return migrated

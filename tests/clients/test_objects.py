@@ -51,6 +51,14 @@ async def test_putting_the_same_again_changes_nothing(objects: Objects) -> None:
     assert await objects.get(KEY, max_bytes=100) == b"the same"
 
 
+async def test_what_was_removed_is_gone_and_removing_it_again_is_no_error(objects: Objects) -> None:
+    await objects.put(KEY, b"a picture", "image/png")
+    await objects.delete(KEY)
+    assert not await objects.exists(KEY)
+    await objects.delete(KEY)
+    await objects.delete("no such/key")
+
+
 async def test_an_empty_object_is_an_object(objects: Objects) -> None:
     await objects.put("empty", b"", "application/octet-stream")
     assert await objects.get("empty", max_bytes=1) == b""

@@ -29,6 +29,8 @@ def revised(verdict: VerdictReached, review: ReviewDecided, *, now: datetime) ->
 
 
 def overturned(verdict: VerdictReached, review: ReviewDecided) -> bool:
-    """Whether the moderator contradicts what the system had decided (an inconclusive verdict decides nothing)."""
+    """Whether the moderator contradicts what the system had decided (an inconclusive verdict decides nothing), or drew
+    another mask.
+    """
     decided = verdict.decision.value in ("manipulated", "no_evidence")
-    return decided and review.decision is not verdict.decision
+    return (decided and review.decision is not verdict.decision) or review.corrected_mask_key is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, VerdictReached
+from services.core.learn.outlier import outlier
 from services.core.policy import Policy, chosen
 
 PRIORITY = {
@@ -15,6 +16,7 @@ PRIORITY = {
     HardCaseReason.PATHS_DISAGREE: 0.8,
     HardCaseReason.DOUBTFUL_SCORE: 0.6,
     HardCaseReason.LOW_QES: 0.5,
+    HardCaseReason.OUTLIER: 0.3,
     HardCaseReason.AUDIT: 0.1,
 }
 NOT_NEWS = (Path.REJECTED, Path.REUSED, Path.IDENTICAL)
@@ -38,6 +40,8 @@ def reasons(verdict: VerdictReached, policy: Policy) -> tuple[HardCaseReason, ..
             found.append(HardCaseReason.PATHS_DISAGREE)
     if verdict.decision is Decision.INCONCLUSIVE:
         found.append(HardCaseReason.DOUBTFUL_SCORE)
+    if policy.training is not None and outlier(verdict.image, policy.training):
+        found.append(HardCaseReason.OUTLIER)
     if chosen(f"audit/{verdict.image.sha256}", policy.audit_share):
         found.append(HardCaseReason.AUDIT)
     return tuple(found)

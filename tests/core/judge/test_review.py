@@ -37,3 +37,8 @@ def test_only_a_contradicted_decision_is_overturned() -> None:
     assert overturned(verdict(), review(Decision.NO_EVIDENCE))
     assert not overturned(verdict(), review(Decision.MANIPULATED))
     assert not overturned(verdict(decision=Decision.INCONCLUSIVE), review(Decision.NO_EVIDENCE))
+
+
+def test_a_mask_that_a_moderator_drew_overturns_the_models() -> None:
+    drawn = review(Decision.MANIPULATED).model_copy(update={"corrected_mask_key": "masks/drawn.png"})
+    assert overturned(verdict(), drawn)

@@ -1,0 +1,1 @@
+"""Hard cases to annotations: `python -m trainer.annotate`, which is `pentimento learn annotate`."""
