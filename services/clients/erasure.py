@@ -14,11 +14,12 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from services.clients.candidates import METHOD
 from services.clients.database import Connection, Database
 from services.clients.datasets import Version, version_in
 from services.clients.erasure_rows import OF_CONTENT, left_in, remove
 from services.core.erasure import content_mark
-from services.core.intake.keys import image_key, incoming_key
+from services.core.intake.keys import features_key, image_key, incoming_key
 
 TIMEOUT_S = 3600.0  # rows are searched for text, which no index helps with, and shards are packed anew meanwhile
 
@@ -98,7 +99,7 @@ class Erasures:
             free = await (await connection.execute(_UNNAMED, {"keys": sorted(masks)})).fetchall()
             objects = [str(row["key"]) for row in free]
             if not shared:
-                objects += [image_key(sha256), incoming_key(sha256)]
+                objects += [image_key(sha256), incoming_key(sha256), features_key(sha256, METHOD)]
             yield Erasing(connection, query, pdq, Found(tuple(objects), shards, unfinished, counts, shared))
 
 

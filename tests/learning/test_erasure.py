@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from services.cli import app
 from services.clients.annotations import AnnotatedCase, Annotations
-from services.clients.candidates import Candidates, Picture, bits
+from services.clients.candidates import METHOD, Candidates, Picture, bits
 from services.clients.cases import Verdicts
 from services.clients.datasets import Datasets, Version
 from services.clients.embedders import Embedders
@@ -22,12 +22,15 @@ from services.clients.late import LateQueue
 from services.clients.ledger import Ledger
 from services.clients.objects import Objects
 from services.clients.samples import Samples
+from services.clients.words import WordIndex
 from services.core.erasure import content_mark
 from services.core.errors import Broken, Unavailable
 from services.core.events import Decision
 from services.core.events import Path as JudgedBy
-from services.core.intake.keys import incoming_key
+from services.core.intake.keys import features_key, incoming_key
+from services.core.intake.lookup import features_of
 from services.core.intake.regions import Embedding
+from services.core.intake.words import VisualWords
 from services.core.learn.samples import Caps
 from services.erasing import Erased, erase
 from tests.clients.examples import NOON
@@ -72,6 +75,9 @@ async def scene(world: World) -> Scene:
     version = await freezer.freeze(choice, tenants=["acme"], caps=Caps(), now=NOON)
     data = await world.objects.get(forged.image.object_key, 10_000_000)
     await world.objects.put(incoming_key(forged.image.sha256), data, "image/png")
+    await world.objects.put(features_key(forged.image.sha256, METHOD), features_of(data), "application/octet-stream")
+    words = VisualWords("words-1", np.array([[17], [4]]), np.array([1, 2]))
+    await WordIndex(world.database, "words-1").add(forged, words)
     return Scene(forged, data, original, sibling, version)
 
 
