@@ -120,6 +120,10 @@ class Fetcher:
         async with self._in_time(url):
             return await self._asked(url)
 
+    def check(self, url: str) -> None:
+        """Raises Rejected where scheme, host or port is not allowed, or it is no URL. Nothing is sent or resolved."""
+        self._checked(url)
+
     async def close(self) -> None:
         """Closes the connections. The fetcher cannot be used afterwards."""
         await self._transport.aclose()
