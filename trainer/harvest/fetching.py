@@ -1,8 +1,8 @@
 """The first stage: every picture of the lists into the store, by its content.
 
 In: `Source`s. Out: their bytes in the `Store`, and in the journal a line for each: `fetched` with the SHA-256, or why
-not (`download.Refusal`). What is there already is neither fetched nor read again, also where only the list announces
-its content. Bytes are not looked at here.
+not (`download.Refusal`). What is there already is neither fetched nor read again; that goes for content, too, that a
+list announces by its SHA-256. Bytes are not looked at here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import groupby
-from typing import Any
 
 from services.clients.fetch import Fetcher
 from trainer.harvest.download import Delivery, Downloader, Refusal
@@ -46,8 +44,25 @@ def key_of(source: Source) -> str:
     return f"{source.file.resolve()}!{source.member}@{state.st_mtime_ns}:{state.st_size}"
 
 
-def is_settled(known: Mapping[str, Any] | None, store: Store, *, again: bool = False) -> bool:
+def found(source: Source, store: Store, journal: Journal) -> Facts:
+    """What came of a picture: `state`, and `sha256` with `at` and `url`, or `why` not.
+
+    Content that the list announces and that is here needed no request; what was fetched must be what it announces.
+    """
+    known = journal.get(key_of(source)) or {"state": "failed", "why": "it is gone"}
+    if not source.sha256 or known.get("sha256") == source.sha256:
+        return known
+    if source.sha256 in store:
+        return {"state": "fetched", "sha256": source.sha256}
+    if known["state"] == "fetched":
+        return {"state": "failed", "why": "its content is not what the list announces: it was replaced since"}
+    return known
+
+
+def _is_settled(source: Source, store: Store, known: Facts | None, *, again: bool) -> bool:
     """Whether a picture needs no request: it is here, or will never be, unless it is tried `again`."""
+    if source.sha256 in store:
+        return True
     if known is None:
         return False
     return known["sha256"] in store if known["state"] == "fetched" else known["state"] == "failed" and not again
@@ -70,34 +85,26 @@ def fetch(
     todo: dict[str, Source] = {}
     for source in sources:
         key = key_of(source)
-        if key in todo or is_settled(journal.get(key), store, again=again and source.file is None):
+        if key in todo or _is_settled(source, store, journal.get(key), again=again and source.file is None):
             advance()
         else:
             todo[key] = source
     files = {key: source for key, source in todo.items() if source.file is not None}
-    for key, source, found in _contents(files, max_bytes):
-        journal.add(
-            _refused(key, source, "failed", found) if isinstance(found, str) else _kept(key, source, found, store)
-        )
+    for key, content in _contents(files, max_bytes):
+        journal.add(_refused(key, "failed", content) if isinstance(content, str) else _fetched(key, content, store))
         advance()
-    urls = {key: source for key, source in todo.items() if source.file is None}
-    for key in [key for key, source in urls.items() if source.sha256 in store]:
-        source = urls.pop(key)
-        journal.add(_fetched(key, source, source.sha256, store.path(source.sha256).stat().st_size, key))
-        advance()
+    urls = [key for key, source in todo.items() if source.file is None]
     if urls:
         asyncio.run(_download(urls, store, journal, web, advance))
     return len(todo)
 
 
-async def _download(
-    urls: Mapping[str, Source], store: Store, journal: Journal, web: Web, advance: Callable[[], None]
-) -> None:
+async def _download(urls: Iterable[str], store: Store, journal: Journal, web: Web, advance: Callable[[], None]) -> None:
     def settled(url: str, outcome: Delivery | Refusal) -> None:
         if isinstance(outcome, Delivery):
-            journal.add(_kept(url, urls[url], outcome.data, store, outcome.url))
+            journal.add(_fetched(url, outcome.data, store, outcome.url))
         else:
-            journal.add(_refused(url, urls[url], outcome.state, outcome.why))
+            journal.add(_refused(url, outcome.state, outcome.why))
         advance()
 
     async with AsyncExitStack() as stack:
@@ -106,7 +113,7 @@ async def _download(
         await Downloader(fetcher, web.pace).fetch_all(urls, settled)
 
 
-def _contents(files: Mapping[str, Source], max_bytes: int) -> Iterator[tuple[str, Source, bytes | str]]:
+def _contents(files: Mapping[str, Source], max_bytes: int) -> Iterator[tuple[str, bytes | str]]:
     """Each file's bytes, or why it has none."""
     for archive, group in groupby(files.items(), key=lambda item: item[1].file if item[1].member else None):
         with tarfile.open(archive, "r:") if archive else nullcontext() as opened:
@@ -114,9 +121,9 @@ def _contents(files: Mapping[str, Source], max_bytes: int) -> Iterator[tuple[str
                 try:
                     data = _member(opened, source, max_bytes) if opened else _file(source, max_bytes)
                 except (OSError, ValueError, KeyError, tarfile.TarError) as error:
-                    yield key, source, error.strerror or str(error) if isinstance(error, OSError) else str(error)
+                    yield key, error.strerror or str(error) if isinstance(error, OSError) else str(error)
                 else:
-                    yield key, source, data
+                    yield key, data
 
 
 def _file(source: Source, max_bytes: int) -> bytes:
@@ -140,26 +147,11 @@ def _check_size(size: int, max_bytes: int) -> None:
         raise ValueError(f"{size} bytes are more than the {max_bytes} of --max-bytes")
 
 
-def _kept(key: str, source: Source, data: bytes, store: Store, url: str = "") -> Facts:
-    """Keeps the bytes, unless they are not those that the list announces. `url` is where they came from in the end."""
-    digest = sha256(data).hexdigest()
-    if source.sha256 and digest != source.sha256:
-        why = f"its content is another one than the list announces (SHA-256 {digest[:12]}…): replaced since"
-        return _refused(key, source, "failed", why)
-    return _fetched(key, source, store.add(data), len(data), url)
+def _fetched(key: str, data: bytes, store: Store, url: str = "") -> Facts:
+    """Keeps the bytes; `url` is where they came from in the end."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"key": key, "state": "fetched", "sha256": store.add(data), "bytes": len(data), "url": url, "at": now}
 
 
-def _fetched(key: str, source: Source, digest: str, size: int, url: str) -> Facts:
-    return {
-        "key": key,
-        "place": source.place,
-        "state": "fetched",
-        "sha256": digest,
-        "bytes": size,
-        "url": url,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _refused(key: str, source: Source, state: str, why: str) -> Facts:
-    return {"key": key, "place": source.place, "state": state, "why": why}
+def _refused(key: str, state: str, why: str) -> Facts:
+    return {"key": key, "state": state, "why": why}

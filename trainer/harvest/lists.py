@@ -146,7 +146,7 @@ def _records(file: Path, columns: Columns, needed: tuple[str, ...]) -> Iterator[
         with file.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
             lines = csv.reader(opened, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(opened)
             theirs = [name.strip() for name in next(lines, [])]
-            header = [ours.get(name) or _our_word(name) for name in theirs]
+            header = [ours.get(name) or _our_word(name, columns) for name in theirs]
             lacking = [columns.get(name, name) for name in needed if name not in header]
             if lacking:
                 raise NoList(f"{file} has no column {' and no column '.join(lacking)}: it has {', '.join(theirs)}")
@@ -167,11 +167,12 @@ def _records(file: Path, columns: Columns, needed: tuple[str, ...]) -> Iterator[
         raise NoList(f"{file} cannot be read: {error}") from error
 
 
-def _our_word(header: str) -> str:
+def _our_word(header: str, columns: Columns) -> str:
+    """Our name of a column that `columns` does not mention; "" where another column has been given that name."""
     side, found, fact = header.partition("_")
-    if found and side in ("forged", "original"):
-        return f"{side}_{_SAME.get(fact, fact)}"
-    return _SAME.get(header, header)
+    sided = found and side in ("forged", "original")
+    name = f"{side}_{_SAME.get(fact, fact)}" if sided else _SAME.get(header, header)
+    return "" if name in columns else name
 
 
 def _facts(cells: Mapping[str, str], side: str) -> dict[str, str]:

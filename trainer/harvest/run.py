@@ -22,11 +22,11 @@ from services.core.errors import Rejected
 from services.core.intake.examine import Limits
 from trainer.harvest import looking
 from trainer.harvest.annotating import Annotating, annotate, annotator_name
-from trainer.harvest.fetching import Web, fetch, key_of
+from trainer.harvest.fetching import Web, fetch, found
 from trainer.harvest.journal import Facts, Journal, Store
 from trainer.harvest.rows import Row, opened, settle_annotated, settle_copies, settle_repeats
 from trainer.harvest.sources import Source
-from trainer.harvest.workers import Failure, each
+from trainer.harvest.workers import Failure, Workers
 
 Advance = Callable[[], None]
 
@@ -76,6 +76,7 @@ class Harvest:
         self._plan = plan
         self._bar = bar
         self._stack = ExitStack()
+        self._workers = self._stack.enter_context(Workers(plan.workers))
         self.store = Store(plan.cache)
         self.stages: dict[str, Stage] = {}
         self._fetched, self._pictures, self._paired, self._copies, self._annotated = (
@@ -108,7 +109,7 @@ class Harvest:
             )
         for row in opened(rows):
             for source in row.sources():
-                known = self._fetched.get(key_of(source)) or {"state": "failed", "why": "it is gone"}
+                known = found(source, self.store, self._fetched)
                 if known["state"] == "fetched":
                     row.learn(source, known)
                 elif not row.fate:
@@ -134,15 +135,15 @@ class Harvest:
 
     def _pair(self, rows: Sequence[Row], pool: Sequence[Source]) -> None:
         """Finds the original of each forged picture in the pool: by hash, then by geometry."""
-        found: dict[str, tuple[Source, Facts]] = {}
+        originals: dict[str, tuple[Source, Facts]] = {}
         for source in pool:
             known = self._in_store(source)
             seen = self._pictures.get(known["sha256"]) if known else None
             if known and seen and "error" not in seen:
-                found.setdefault(known["sha256"], (source, {**known, **seen}))
-        among = sha256(" ".join(sorted(found)).encode()).hexdigest()[:16]
+                originals.setdefault(known["sha256"], (source, {**known, **seen}))
+        among = sha256(" ".join(sorted(originals)).encode()).hexdigest()[:16]
         forged = {f"{row.forged['sha256']} {among}": row.forged for row in opened(rows)}
-        near = self._near(forged, [facts for _, facts in found.values()])
+        near = self._near(forged, [facts for _, facts in originals.values()])
         self._through("verify", self._paired, near, partial(looking.pair, self.store))
         for row in opened(rows):
             said = self._paired.get(f"{row.forged['sha256']} {among}") or {}
@@ -151,7 +152,7 @@ class Harvest:
             elif said.get("original") is None:
                 row.settle("unpaired", "no original of the pool is confirmed by geometry")
             else:
-                row.original_found(*found[said["original"]])
+                row.original_found(*originals[said["original"]])
 
     def _near(self, forged: Mapping[str, Facts], originals: Sequence[Facts]) -> dict[str, looking.Near]:
         """The originals that geometry is to look at, of each forged picture that has any."""
@@ -199,8 +200,8 @@ class Harvest:
     # -- what the stages share -----------------------------------------------------------------------------------------
 
     def _in_store(self, source: Source) -> Facts | None:
-        known = self._fetched.get(key_of(source))
-        return known if known and known["state"] == "fetched" else None
+        known = found(source, self.store, self._fetched)
+        return known if known["state"] == "fetched" else None
 
     def _through(self, name: str, journal: Journal, items: Mapping[str, Any], work: Callable[[Any], Facts]) -> None:
         """Has `work` done on the items that the journal does not know by their keys, and notes what comes of each.
@@ -209,7 +210,7 @@ class Harvest:
         """
         todo = [(key, item) for key, item in items.items() if self._is_open(journal.get(key))]
         with self._stage(name, len(todo)) as (stage, advance):
-            for (key, _), answer in each(partial(_apply, work), todo, workers=self._plan.workers):
+            for (key, _), answer in self._workers.each(partial(_apply, work), todo):
                 if isinstance(answer, Failure):
                     journal.add({"key": key, "error": str(answer)}, lasting=isinstance(answer, Rejected))
                 else:

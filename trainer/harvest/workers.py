@@ -11,12 +11,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import cv2
 
@@ -32,29 +33,36 @@ Failure = PentimentoError | OSError
 """What a single item can raise."""
 
 
-def each(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[tuple[T, R | Failure]]:
-    """Each item with what `function` made of it, or with the `Failure` that it raised.
+class Workers:
+    """`count` processes, started when they are first needed, and kept until the context ends."""
 
-    Items are taken as they are needed; without any no process is started.
-    """
-    todo = iter(items)
-    while (first := next(todo, None)) is not None:
-        lost = yield from _tried(function, chain([first], todo), workers)
-        for item in lost:
-            for culprit in (yield from _tried(function, iter([item]), 1)):
-                yield culprit, Rejected("decoder_crashed", "it ended the process that looked at it, twice")
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
 
+    def __enter__(self) -> Self:
+        return self
 
-def _tried(
-    function: Callable[[T], R], todo: Iterator[T], workers: int
-) -> Generator[tuple[T, R | Failure], None, list[T]]:
-    """Works until all is done or a process dies. Returns what was given out and is lost then."""
-    waiting: dict[Future[R | Failure], T] = {}
-    taken: list[T] = []
-    with _pool(workers) as pool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | Failure]]:
+        """Each item with what `function` made of it, or with the `Failure` that it raised. Items are taken as they are
+        needed."""
+        todo = iter(items)
+        while (first := next(todo, None)) is not None:
+            for item in (yield from self._tried(function, chain([first], todo))):
+                for culprit in (yield from self._tried(function, iter([item]))):
+                    yield culprit, Rejected("decoder_crashed", "it ended the process that looked at it, twice")
+
+    def _tried(self, function: Callable[[T], R], todo: Iterator[T]) -> Generator[tuple[T, R | Failure], None, list[T]]:
+        """Works until all is done or a process dies. Returns what was given out and is lost then."""
+        waiting: dict[Future[R | Failure], T] = {}
+        taken: list[T] = []
+        pool = self._started()
         try:
             while True:
-                taken.extend(islice(todo, AHEAD * workers - len(waiting)))
+                taken.extend(islice(todo, AHEAD * self._count - len(waiting)))
                 while taken:
                     future = pool.submit(_guarded, function, taken[0])
                     waiting[future] = taken.pop(0)
@@ -65,10 +73,22 @@ def _tried(
                     yield waiting.pop(future), answer
         except BrokenProcessPool:
             wait(waiting)
-            done = [future for future in waiting if future.exception() is None]
-            for future in done:
+            self._stop()
+            for future in [each for each in waiting if each.exception() is None]:
                 yield waiting.pop(future), future.result()
             return [*waiting.values(), *taken]
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            with _environment(_ONE_THREAD):
+                self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _start)
+                wait([self._pool.submit(os.getpid) for _ in range(self._count)])
+        return self._pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def _guarded(function: Callable[[T], R], item: T) -> R | Failure:
@@ -80,14 +100,13 @@ def _guarded(function: Callable[[T], R], item: T) -> R | Failure:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)  # libraries read them before we can tell them
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that processes start with meanwhile: libraries read them before we can tell them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
