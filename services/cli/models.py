@@ -71,7 +71,7 @@ def evaluate(context: typer.Context) -> None:
 
 @app.command(context_settings=PASSED_ON)
 def harvest(context: typer.Context) -> None:
-    """Make a data set of forgeries from the web or from folders. The arguments are those of `python -m trainer.harvest`.
+    """Make a data set of annotated forgeries. The arguments are those of `python -m trainer.harvest`.
 
     Example: pentimento harvest pairs pairs.csv --out mined --allow-host images.example.org --contact me@example.org
     """

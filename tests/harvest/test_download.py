@@ -65,6 +65,13 @@ async def test_a_host_is_asked_within_its_pace_and_its_own_wish(site: Web) -> No
     assert monotonic() - began >= 3 * 0.2
 
 
+async def test_a_host_that_asks_for_more_patience_than_there_is_is_left_for_another_run(site: Web) -> None:
+    site.robots["a.example"] = "User-agent: *\nCrawl-delay: 999999"
+    urls = [site.url(path, "a.example") for path in ("/1.jpg", "/2.jpg")]
+    assert {state(outcome) for outcome in (await fetched(site, *urls)).values()} == {"postponed"}
+    assert site.counts() == {"/robots.txt": 1}
+
+
 async def test_no_more_requests_than_allowed_go_to_one_host_at_once(site: Web) -> None:
     urls = [site.url(f"/after-a-while/{number}", "a.example") for number in range(6)]
     await fetched(site, *urls, pace=Pace(delay_s=0.0, at_once=3))

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "page":
             print(write_page(options.folder))
             return 0
-        rows, pool = _entries(options)
+        rows, pool = _entries(options, notices)
         web = _web(options, parser)
         _check_contact(options, parser, rows, pool or [])
         if options.dry_run:
@@ -100,7 +100,7 @@ def _harvest(
     )
     with alone_in(plan.state), _progress(notices) as bar, Harvest(plan, bar) as harvest:
         harvest.run(rows, pool)
-        figures = write_dataset(out, rows, harvest.store, plan.masks, harvest.stages)
+        figures = write_dataset(out, rows, harvest)
         if options.shards:
             write_shards(out, options.shards)
         page = write_page(out)
@@ -114,8 +114,8 @@ def _harvest(
 # -- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _entries(options: argparse.Namespace) -> Entries:
-    """The rows, and the pool of originals where they are still to be paired. Raises NoList."""
+def _entries(options: argparse.Namespace, notices: Console) -> Entries:
+    """The rows, and the pool of originals where they are still to be paired; its bad rows are told. Raises NoList."""
     columns = _columns(options)
     if options.command == "pairs":
         ps_battles = options.format == "ps-battles"
@@ -123,7 +123,10 @@ def _entries(options: argparse.Namespace) -> Entries:
         return [row_of(entry) for entry in islice(found, options.limit)], None
     forged = [entry for pool in options.forged for entry in read_pool(pool, columns, root=options.root)]
     rows = [row_of(_unpaired(number, entry)) for number, entry in enumerate(forged[: options.limit], start=1)]
-    originals = (entry for pool in options.originals for entry in read_pool(pool, columns, root=options.root))
+    originals = [entry for pool in options.originals for entry in read_pool(pool, columns, root=options.root)]
+    for entry in originals:
+        if isinstance(entry, BadRow):
+            notices.print(escape(f"left out of the originals: row {entry.line}: {entry.why}"), soft_wrap=True)
     return rows, [entry for entry in originals if isinstance(entry, Source)]
 
 

@@ -39,7 +39,9 @@ class Annotating:
 
 def annotator_name(*, flips: bool, side: int) -> str:
     """`<model>/<version>` of the annotator that would be used. Raises Broken."""
-    return _annotator(flips, side).annotator
+    from trainer.annotation import PairAnnotator
+
+    return PairAnnotator(flips=flips, side=side).annotator
 
 
 def annotate(how: Annotating, pair: tuple[str, str]) -> Facts:
@@ -70,10 +72,7 @@ def annotate(how: Annotating, pair: tuple[str, str]) -> Facts:
 
 @cache
 def _annotator(flips: bool, side: int) -> PairAnnotator:
-    """This process's annotator, on one thread: several processes share the cores."""
-    import torch
-
+    """This process's annotator."""
     from trainer.annotation import PairAnnotator
 
-    torch.set_num_threads(1)
     return PairAnnotator(flips=flips, side=side)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from trainer.harvest.journal import Store, replace_file
+from trainer.harvest.journal import replace_file
 from trainer.harvest.rows import Row, count, provenance
-from trainer.harvest.run import Stage
+from trainer.harvest.run import Harvest, Stage
 from trainer.harvest.sources import is_url
 from trainer.tables import AREAS, bin_name
 
@@ -40,11 +40,9 @@ COLUMNS = (
 """What a line of the manifest says, in order."""
 
 
-def write_dataset(out: Path, rows: Sequence[Row], store: Store, masks: Path, stages: Mapping[str, Stage]) -> Line:
-    """Writes everything but shards and page. `masks` holds those of all annotated pairs. Returns the statistics.
-
-    Raises OSError.
-    """
+def write_dataset(out: Path, rows: Sequence[Row], harvest: Harvest) -> Line:
+    """Writes everything but shards and page, from what a harvest left. Returns the statistics. Raises OSError."""
+    store, masks = harvest.store, harvest.plan.masks
     kept = [_line(row) for row in rows if row.fate == "kept"]
     named: set[Path] = set()
     for line in kept:
@@ -57,7 +55,7 @@ def write_dataset(out: Path, rows: Sequence[Row], store: Store, masks: Path, sta
     replace_file(out / MANIFEST, _json_lines(kept))
     replace_file(out / "manifest.csv", _csv(kept))
     replace_file(out / DROPPED, _json_lines(_dropped(row) for row in rows if row.fate != "kept"))
-    figures = statistics(rows, kept, stages)
+    figures = statistics(rows, kept, harvest.stages) | {"originals_to_choose_from": harvest.originals}
     replace_file(out / STATISTICS, (json.dumps(figures, indent=2, ensure_ascii=False) + "\n").encode())
     return figures
 
@@ -65,15 +63,15 @@ def write_dataset(out: Path, rows: Sequence[Row], store: Store, masks: Path, sta
 def statistics(rows: Sequence[Row], kept: Sequence[Line], stages: Mapping[str, Stage]) -> Line:
     """The figures of a harvest as JSON values. Times are those of this run."""
     annotated = [row.annotation for row in rows if row.annotation]
-    related = [said["qes"] for said in annotated if said["kind"] != "unrelated"]
-    tenths = Counter(min(int(value * QES_BINS), QES_BINS - 1) for value in related)
+    differing = [said["qes"] for said in annotated if said["kind"] != "unrelated" and said["area"]]
+    tenths = Counter(min(int(value * QES_BINS), QES_BINS - 1) for value in differing)
     areas = Counter(bin_name(AREAS, line["area"]) for line in kept)
     return {
         "rows": len(rows),
         "fates": count(rows),
         "kinds": dict(Counter(line["kind"] for line in kept)),
         "originals": len({line["original_sha256"] for line in kept}),
-        "qes_of_related": {f"{tenth / QES_BINS:.1f}": tenths[tenth] for tenth in range(QES_BINS)},
+        "qes": {f"{tenth / QES_BINS:.1f}": tenths[tenth] for tenth in range(QES_BINS)},
         "area_of_kept": {name: areas[name] for _, _, name in AREAS},
         "licences": _most(line["licence"] or "not said" for line in kept),
         "hosts": _most(urlsplit(line["url"]).hostname or "" if is_url(line["url"]) else "a file" for line in kept),
@@ -137,7 +135,7 @@ def _line(row: Row) -> Line:
 
 def _dropped(row: Row) -> Line:
     said = {name: row.annotation[name] for name in ("kind", "qes", "area", "annotator") if row.annotation}
-    return {"fate": row.fate or "open", "why": row.why, **provenance(row), **said}
+    return {"fate": row.fate, "why": row.why, **provenance(row), **said}
 
 
 def _image(facts: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -77,8 +78,8 @@ class Store:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file so that there is never half of it."""
-    unfinished = path.with_name(f".{path.name}")
+    """Writes a file so that there is never half of it, whoever else writes it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_bytes(data)
     unfinished.replace(path)
 

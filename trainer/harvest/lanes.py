@@ -44,8 +44,10 @@ class Lane:
         self._delay_s = self.pace.delay_s
 
     def slow_down(self, delay_s: float) -> None:
-        """Takes at least `delay_s` between two requests from now on."""
+        """Takes at least `delay_s` between two requests from now on; one beyond all patience ends the host's turns."""
         self._delay_s = max(self._delay_s, delay_s)
+        if delay_s > self.pace.patience_s:
+            self.away = f"its robots.txt asks for {delay_s:g} s between two requests"
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

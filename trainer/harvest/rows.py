@@ -120,9 +120,9 @@ def settle_annotated(row: Row, said: Facts) -> None:
 
 
 def count(rows: Iterable[Row]) -> dict[str, int]:
-    """How many rows came to each fate; every one is named, `open` only where a run was cut short."""
-    found = Counter(row.fate or "open" for row in rows)
-    return {**{fate: found.get(fate, 0) for fate in FATES}, **({"open": found["open"]} if found["open"] else {})}
+    """How many rows came to each fate; every fate is named."""
+    found = Counter(row.fate for row in rows)
+    return {fate: found[fate] for fate in FATES}
 
 
 def provenance(row: Row) -> dict[str, Any]:

@@ -70,15 +70,16 @@ class Stage:
 
 
 class Harvest:
-    """One run. Its journals are open while it is a context."""
+    """One run. Its journals are open while it is a context. `originals` counts those of a pool that can be used."""
 
     def __init__(self, plan: Plan, bar: Progress) -> None:
-        self._plan = plan
+        self.plan = plan
         self._bar = bar
         self._stack = ExitStack()
         self._workers = self._stack.enter_context(Workers(plan.workers))
         self.store = Store(plan.cache)
         self.stages: dict[str, Stage] = {}
+        self.originals: int | None = None
         self._fetched, self._pictures, self._paired, self._copies, self._annotated = (
             self._stack.enter_context(Journal(plan.state / f"{name}.jsonl"))
             for name in ("fetched", "pictures", "paired", "copies", "annotated")
@@ -102,7 +103,7 @@ class Harvest:
 
     def _fetch(self, rows: Sequence[Row], pool: Sequence[Source]) -> None:
         sources = [source for row in opened(rows) for source in row.sources()] + list(pool)
-        plan = self._plan
+        plan = self.plan
         with self._stage("fetch", len(sources)) as (stage, advance):
             stage.done = fetch(
                 sources, self.store, self._fetched, plan.web, plan.limits.max_bytes, advance, again=plan.again
@@ -123,7 +124,7 @@ class Harvest:
             "look",
             self._pictures,
             {digest: digest for digest in here},
-            partial(looking.look, self.store, self._plan.limits),
+            partial(looking.look, self.store, self.plan.limits),
         )
         for row in opened(rows):
             for source in row.sources():
@@ -141,6 +142,7 @@ class Harvest:
             seen = self._pictures.get(known["sha256"]) if known else None
             if known and seen and "error" not in seen:
                 originals.setdefault(known["sha256"], (source, {**known, **seen}))
+        self.originals = len(originals)
         among = sha256(" ".join(sorted(originals)).encode()).hexdigest()[:16]
         forged = {f"{row.forged['sha256']} {among}": row.forged for row in opened(rows)}
         near = self._near(forged, [facts for _, facts in originals.values()])
@@ -182,7 +184,7 @@ class Harvest:
             settle_copies(group, (self._copies.get(key) or {}).get("copies", {}))
 
     def _annotate(self, rows: Sequence[Row]) -> None:
-        plan = self._plan
+        plan = self.plan
         if not opened(rows):
             return
         plan.masks.mkdir(exist_ok=True)
@@ -219,7 +221,7 @@ class Harvest:
                 advance()
 
     def _is_open(self, known: Facts | None) -> bool:
-        return known is None or (self._plan.again and "error" in known)
+        return known is None or (self.plan.again and "error" in known)
 
     @contextmanager
     def _stage(self, name: str, total: int) -> Iterator[tuple[Stage, Advance]]:

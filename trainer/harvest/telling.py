@@ -56,7 +56,7 @@ def told(figures: Mapping[str, Any], page: Path, *, as_json: bool) -> None:
         ("rows", "number", "what it means"),
         [
             ("found", figures["rows"], "rows of the list"),
-            *((f, n, FATES.get(f, "")) for f, n in figures["fates"].items()),
+            *((f, n, FATES[f]) for f, n in figures["fates"].items()),
         ],
     )
     _table(
