@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from services.core.pixels import open_image, read_mask_png
-from tests.harvest.pictures import SIDE, forged, jpeg, photo, png
+from tests.harvest.pictures import SAMPLES, SIDE, forged, jpeg, photo, png
 from tests.harvest.web import HUGE, Web, served
 from trainer.harvest.__main__ import main
 from trainer.sets import cases, read_mask
@@ -261,6 +261,21 @@ def test_pools_of_folders_and_shards_are_paired_and_annotated(
     assert (line["url"], line["original_url"]) == ("uploads/a.jpg", "originals.tar!2.jpg")
     assert [(line["url"], line["fate"]) for line in lines(out / "dropped.jsonl")] == [("uploads/b.jpg", "unpaired")]
     assert "kept" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_pasted_object_is_marked_in_its_original_too(tmp_path: Path) -> None:
+    rows = [("uploads/desert-giraffe.jpg", "originals/giraffe.jpg")]
+    out = tmp_path / "mined"
+    command = ["pairs", str(write_list(tmp_path / "pairs.csv", rows, "forged,original")), "--out", str(out)]
+    assert main([*command, "--root", str(SAMPLES), "--side", "512", "--no-flips", "--shards", "1"]) == 0
+    (line,) = lines(out / "manifest.jsonl")
+    assert line["kind"] == "sdg"
+    taken, _ = read_mask_png((out / line["original_mask"]).read_bytes())
+    assert taken.shape == open_image((out / line["original"]).read_bytes()).rgb.shape[:2]
+    assert (taken > 127).any()
+    with tarfile.open(out / "shards" / "000000.tar") as archive:
+        assert f"{line['id']}.original_mask.png" in archive.getnames()
 
 
 def test_a_dry_run_asks_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

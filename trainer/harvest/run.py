@@ -208,13 +208,14 @@ class Harvest:
     def _through(self, name: str, journal: Journal, items: Mapping[str, Any], work: Callable[[Any], Facts]) -> None:
         """Has `work` done on the items that the journal does not know by their keys, and notes what comes of each.
 
-        An error is noted for good only where it is the picture's fault.
+        An error is noted for good only where it is surely the picture's fault: a process may have died for memory.
         """
         todo = [(key, item) for key, item in items.items() if self._is_open(journal.get(key))]
         with self._stage(name, len(todo)) as (stage, advance):
             for (key, _), answer in self._workers.each(partial(_apply, work), todo):
                 if isinstance(answer, Failure):
-                    journal.add({"key": key, "error": str(answer)}, lasting=isinstance(answer, Rejected))
+                    for_good = isinstance(answer, Rejected) and answer.code != "decoder_crashed"
+                    journal.add({"key": key, "error": str(answer)}, lasting=for_good)
                 else:
                     journal.add({**answer, "key": key})
                 stage.done += 1
