@@ -1,4 +1,4 @@
-"""`pentimento package`, `train`, `evaluate` and `policy show`: what decides, made and looked at.
+"""`pentimento package`, `train`, `evaluate`, `harvest` and `policy show`: what decides, made and looked at.
 
 Thin: the work is `model_archive`'s and `trainer`'s, which are imported only when they are asked for.
 """
@@ -67,6 +67,18 @@ def evaluate(context: typer.Context) -> None:
 
     if status := evaluation.main(context.args):
         fail(f"the evaluation ended with status {status}")
+
+
+@app.command(context_settings=PASSED_ON)
+def harvest(context: typer.Context) -> None:
+    """Make a data set of annotated forgeries. The arguments are those of `python -m trainer.harvest`.
+
+    Example: pentimento harvest pairs pairs.csv --out mined --allow-host images.example.org --contact me@example.org
+    """
+    from trainer.harvest.__main__ import main
+
+    if status := main(context.args):
+        raise typer.Exit(status)
 
 
 @policy.callback()

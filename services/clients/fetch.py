@@ -19,6 +19,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx
@@ -28,6 +31,8 @@ from services.core.errors import Rejected, Unavailable
 MAX_REDIRECTS = 3
 MAX_ADDRESSES = 3  # of one host, tried in the resolver's order
 FETCHES_AT_ONCE = 16
+USER_AGENT = "pentimento"
+LONGEST_WAIT_S = 60.0  # that a stage is told to wait, whatever a server wishes
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port to its addresses. Raises socket.gaierror."""
@@ -37,7 +42,19 @@ _TRANSITION = (IPv6Network("2002::/16"), IPv6Network("2001::/32"))  # 6to4 and T
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _TRY_AGAIN = frozenset({408, 425, 429})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HEADERS = {"User-Agent": "pentimento", "Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
+_HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request was answered. `body` is empty unless the status is 2xx; `location` is the absolute URL that a
+    redirect leads to, not checked yet; `retry_after_s` is in how many seconds the server wants to be asked again."""
+
+    url: str
+    status: int
+    body: bytes = b""
+    location: str | None = None
+    retry_after_s: float | None = None
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -77,52 +94,77 @@ class Fetcher:
             trust_env=False,
             limits=httpx.Limits(max_connections=FETCHES_AT_ONCE, max_keepalive_connections=0),
         )
+        self.user_agent = USER_AGENT
+        """What it calls itself; who fetches for a purpose of their own may set a name with a contact."""
 
     async def fetch(self, url: str) -> bytes:
         """The body behind a URL.
 
         Raises Rejected (url_not_allowed, url_failed, too_large) or Unavailable("url").
         """
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._follow(url)
-        except TimeoutError as error:
-            raise Unavailable("url", f"{_shown(url)} did not deliver within {self._timeout_s:g} s") from error
+        async with self._in_time(url):
+            for _ in range(MAX_REDIRECTS + 1):
+                answer = await self._asked(url)
+                if answer.location is None:
+                    _check_status(answer)
+                    return answer.body
+                url = answer.location
+        raise Rejected("url_failed", f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
+
+    async def ask(self, url: str) -> Answer:
+        """The answer to one request, whatever its status; a redirect is told and not followed. For callers who have a
+        rule of their own for each host.
+
+        Raises Rejected (url_not_allowed, url_failed, too_large) or Unavailable("url").
+        """
+        async with self._in_time(url):
+            return await self._asked(url)
+
+    def check(self, url: str) -> None:
+        """Raises Rejected where scheme, host or port is not allowed, or it is no URL. Nothing is sent or resolved."""
+        self._checked(url)
 
     async def close(self) -> None:
         """Closes the connections. The fetcher cannot be used afterwards."""
         await self._transport.aclose()
 
-    async def _follow(self, url: str) -> bytes:
-        """Asks for the URL and for what it redirects to, each checked before anything is sent."""
-        for _ in range(MAX_REDIRECTS + 1):
-            target = self._checked(url)
-            addresses = await self._addresses(target)
-            async with self._answer(target, addresses) as response:
-                if response.status_code not in _REDIRECTS:
-                    _check_status(response, target)
-                    return await self._body(response, target)
-                url = _joined(target, response.headers.get("Location", ""))
-        raise Rejected("url_failed", f"{_shown(url)}: more than {MAX_REDIRECTS} redirects")
+    @asynccontextmanager
+    async def _in_time(self, url: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except TimeoutError as error:
+            raise Unavailable("url", f"{shown(url)} did not deliver within {self._timeout_s:g} s") from error
+
+    async def _asked(self, url: str) -> Answer:
+        """Asks for the URL, which is checked before anything is sent."""
+        target = self._checked(url)
+        addresses = await self._addresses(target)
+        async with self._answer(target, addresses) as response:
+            status = response.status_code
+            if status in _REDIRECTS:
+                return Answer(url, status, location=_joined(target, response.headers.get("Location", "")))
+            body = await self._body(response, target) if 200 <= status < 300 else b""
+            return Answer(url, status, body, retry_after_s=_seconds(response.headers.get("Retry-After", "")))
 
     def _checked(self, url: str) -> httpx.URL:
         """The parsed URL, if we may ask for it. The same parsed value is what gets used: no second parser disagrees."""
         if not url.isprintable() or any(odd in url for odd in "\\ "):
-            raise Rejected("url_not_allowed", f"{_shown(url)!r} has characters that no URL has")
+            raise Rejected("url_not_allowed", f"{shown(url)!r} has characters that no URL has")
         try:
             target = httpx.URL(url).copy_with(fragment=None)
             host = _host(target)
         except (httpx.InvalidURL, ValueError) as error:
-            raise Rejected("url_not_allowed", f"{_shown(url)!r} is no URL: {error}") from error
+            raise Rejected("url_not_allowed", f"{shown(url)!r} is no URL: {error}") from error
         if target.scheme not in self._schemes:
-            raise Rejected("url_not_allowed", f"{_shown(url)}: the scheme must be {' or '.join(self._schemes)}")
+            raise Rejected("url_not_allowed", f"{shown(url)}: the scheme must be {' or '.join(self._schemes)}")
         if target.userinfo:
-            raise Rejected("url_not_allowed", f"{_shown(url)}: a URL with a user name is not fetched")
+            raise Rejected("url_not_allowed", f"{shown(url)}: a URL with a user name is not fetched")
         if _port(target) not in self._ports:
-            raise Rejected("url_not_allowed", f"{_shown(url)}: port {_port(target)} is not allowed")
+            raise Rejected("url_not_allowed", f"{shown(url)}: port {_port(target)} is not allowed")
         below = (f"*.{host.split('.', cut)[-1]}" for cut in range(1, host.count(".") + 1))
         if self._hosts.isdisjoint((host, *below)):
-            raise Rejected("url_not_allowed", f"{_shown(url)}: the host is not among `intake.allowed_hosts`")
+            raise Rejected("url_not_allowed", f"{shown(url)}: its host is not allowed (`intake.allowed_hosts`)")
         return target
 
     async def _addresses(self, target: httpx.URL) -> Sequence[str]:
@@ -159,8 +201,8 @@ class Fetcher:
                 await response.aclose()
         except httpx.TransportError as error:
             if _certificate_is_wrong(error):
-                raise Rejected("url_failed", f"{_shown(str(target))}: the certificate is not valid: {error}") from error
-            raise Unavailable("url", f"{_shown(str(target))}: {type(error).__name__}: {error}"[:300]) from error
+                raise Rejected("url_failed", f"{shown(str(target))}: the certificate is not valid: {error}") from error
+            raise Unavailable("url", f"{shown(str(target))}: {type(error).__name__}: {error}"[:300]) from error
 
     async def _first_answer(self, target: httpx.URL, addresses: Sequence[str]) -> httpx.Response:
         for address in addresses[:-1]:
@@ -176,7 +218,7 @@ class Fetcher:
         return httpx.Request(
             "GET",
             target.copy_with(host=address),
-            headers={**_HEADERS, "Host": target.netloc.decode("ascii")},
+            headers={**_HEADERS, "User-Agent": self.user_agent, "Host": target.netloc.decode("ascii")},
             extensions={
                 "sni_hostname": _host(target),
                 "timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s),
@@ -186,15 +228,15 @@ class Fetcher:
     async def _body(self, response: httpx.Response, target: httpx.URL) -> bytes:
         """The body, as long as it stays below the limit."""
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise Rejected("url_failed", f"{_shown(str(target))}: the body is compressed though we asked for it plain")
+            raise Rejected("url_failed", f"{shown(str(target))}: the body is compressed though we asked for it plain")
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > self._max_bytes:
-            raise Rejected("too_large", f"{_shown(str(target))}: {announced} bytes, the limit is {self._max_bytes}")
+            raise Rejected("too_large", f"{shown(str(target))}: {announced} bytes, the limit is {self._max_bytes}")
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > self._max_bytes:
-                raise Rejected("too_large", f"{_shown(str(target))}: more than the limit of {self._max_bytes} bytes")
+                raise Rejected("too_large", f"{shown(str(target))}: more than the limit of {self._max_bytes} bytes")
         return bytes(body)
 
 
@@ -233,25 +275,36 @@ def _port(target: httpx.URL) -> int:
 
 def _joined(target: httpx.URL, location: str) -> str:
     if not location:
-        raise Rejected("url_failed", f"{_shown(str(target))}: a redirect that says not where to")
+        raise Rejected("url_failed", f"{shown(str(target))}: a redirect that says not where to")
     try:
         return str(target.join(location))
     except (httpx.InvalidURL, ValueError) as error:
-        raise Rejected("url_failed", f"{_shown(str(target))}: redirects to what is no URL") from error
+        raise Rejected("url_failed", f"{shown(str(target))}: redirects to what is no URL") from error
 
 
-def _check_status(response: httpx.Response, target: httpx.URL) -> None:
-    status = response.status_code
-    if 200 <= status < 300:
+def _check_status(answer: Answer) -> None:
+    if 200 <= answer.status < 300:
         return
-    if status in _TRY_AGAIN or status >= 500:
-        wait = response.headers.get("Retry-After", "")
-        raise Unavailable(
-            "url",
-            f"{_shown(str(target))} answered {status}",
-            retry_after_s=min(float(wait), 60.0) if wait.isdecimal() else None,
-        )
-    raise Rejected("url_failed", f"{_shown(str(target))} answered {status}")
+    said = f"{shown(answer.url)} answered {answer.status}"
+    if may_recover(answer.status):
+        wait = answer.retry_after_s
+        raise Unavailable("url", said, retry_after_s=None if wait is None else min(wait, LONGEST_WAIT_S))
+    raise Rejected("url_failed", said)
+
+
+def may_recover(status: int) -> bool:
+    """Whether another try may be answered better."""
+    return status in _TRY_AGAIN or status >= 500
+
+
+def _seconds(retry_after: str) -> float | None:
+    """The header's seconds or date (RFC 9110, 10.2.3) as seconds from now; None where it is neither."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return None
 
 
 def _certificate_is_wrong(error: BaseException | None) -> bool:
@@ -262,7 +315,7 @@ def _certificate_is_wrong(error: BaseException | None) -> bool:
     return False
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """The URL for messages: without query, where signatures and tokens stand, and without user name."""
     plain = url.split("?", 1)[0].split("#", 1)[0]
     scheme, found, rest = plain.partition("://")

@@ -52,6 +52,12 @@ def test_a_command_of_the_trainer_passes_its_arguments_on(pentimento: Pentimento
     assert "--threads" in told.stdout
 
 
+def test_a_harvest_passes_its_arguments_and_its_exit_status_on(pentimento: Pentimento, tmp_path: Path) -> None:
+    assert "--allow-host" in pentimento("harvest", "pairs", "--help").stdout
+    assert pentimento("harvest", "pairs", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out")).status == 2
+    assert pentimento("harvest", "page", str(tmp_path / "nothing")).status == 1
+
+
 def test_policy_show_names_the_version_that_verdicts_carry(pentimento: Pentimento) -> None:
     (shown,) = pentimento("policy", "show", "--json").lines
     assert shown["version"] == DEFAULT_POLICY.version

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.clients.fetch import Fetcher, is_public
+from services.clients.fetch import LONGEST_WAIT_S, Answer, Fetcher, is_public
 from services.core.errors import Rejected, Unavailable
 
 LIMIT = 10_000
@@ -80,6 +80,7 @@ class Server:
             "/short": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nnot five hundred",
             "/garbage": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
             "/busy": plain("503 Service Unavailable", b"", "Retry-After: 7"),
+            "/busy-for-long": plain("429 Too Many Requests", b"", "Retry-After: Fri, 31 Dec 2199 23:59:59 GMT"),
         }
         if path.startswith("/status/"):
             writer.write(plain(f"{path.rsplit('/', 1)[1]} Whatever"))
@@ -380,6 +381,26 @@ async def test_the_servers_own_wish_when_to_come_back_is_passed_on(server: Serve
     with pytest.raises(Unavailable) as caught:
         await fetch.fetch(f"http://photos.example:{server.port}/busy")
     assert caught.value.retry_after_s == 7
+    await fetch.close()
+
+
+async def test_one_request_tells_its_status_and_follows_no_redirect(server: Server) -> None:
+    fetch = fetcher(server)
+    here = f"http://photos.example:{server.port}"
+    assert await fetch.ask(f"{here}/moved") == Answer(f"{here}/moved", 302, location=f"{here}/picture.jpg")
+    assert await fetch.ask(f"{here}/picture.jpg") == Answer(f"{here}/picture.jpg", 200, PICTURE)
+    assert (await fetch.ask(f"{here}/status/404")).status == 404
+    assert [path for path, _ in server.asked] == ["/moved", "/picture.jpg", "/status/404"]
+    await fetch.close()
+
+
+async def test_a_date_to_come_back_at_is_told_as_it_is_and_to_a_stage_within_its_patience(server: Server) -> None:
+    fetch = fetcher(server)
+    url = f"http://photos.example:{server.port}/busy-for-long"
+    assert ((await fetch.ask(url)).retry_after_s or 0) > 1e9
+    with pytest.raises(Unavailable) as caught:
+        await fetch.fetch(url)
+    assert caught.value.retry_after_s == LONGEST_WAIT_S
     await fetch.close()
 
 
