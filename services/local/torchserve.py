@@ -49,9 +49,9 @@ grpc_management_port={grpc_management}
 model_store={store}
 load_models={load_models}
 models={models}
-# only archives of our own store, only at start: a .mar runs any Python
+# only archives of our own store, and later than at start only where models are promoted: a .mar runs any Python
 allowed_urls=file://{store}/.*
-enable_model_api=false
+enable_model_api={model_api}
 disable_token_authorization=false
 token_expiration_min={token_minutes}
 enable_envvars_config=false
@@ -121,7 +121,8 @@ EMBEDDING = Batching(size=8, max_delay_ms=10, response_timeout_s=60)
 
 class TorchServe(Component):
     """An embedded model server. Without `model_store` the project's archives of `models` are built below the data
-    folder. `batching` is for all models but the embedder, which has its own."""
+    folder. `batching` is for all models but the embedder, which has its own. `model_api` lets whoever has the
+    management token register and remove versions."""
 
     ready_timeout_s = 300.0
     stop_timeout_s = 30.0
@@ -133,6 +134,7 @@ class TorchServe(Component):
         *,
         model_store: Path | None = None,
         models: tuple[str, ...] = JUDGES,
+        model_api: bool = False,
         batching: Batching | None = None,
         threads: int | None = None,
         log_file: Path | None = None,
@@ -142,6 +144,7 @@ class TorchServe(Component):
         self.ports = (ports or ServerPorts()).found()
         self.model_store = model_store
         self.models = models
+        self.model_api = model_api
         self.batching = batching or Batching()
         # two models share the cores; the embedder's work is short
         self.threads = threads or max(1, (os.cpu_count() or 1) // 2)
@@ -236,6 +239,7 @@ class TorchServe(Component):
             store=store,
             load_models=",".join(f"{name}={file}" for file, (name, _) in archives.items()),
             models=json.dumps(models),
+            model_api=str(self.model_api).lower(),
             token_minutes=TOKEN_MINUTES,
             secrets=SECRETS,
             body_bytes=BODY_BYTES,
