@@ -116,6 +116,20 @@ class WatchSettings(Section):
     verdicts: Annotated[int, Field(ge=1, description="Verdicts, before and after, from which on drift counts.")] = 50
 
 
+class ShadowSettings(Section):
+    version: Annotated[
+        str | None,
+        Field(
+            description="Version of the single-image model's archive, loaded beside the one that serves (`promote "
+            "--shadow`), that judges a share of uploads too; its word is recorded and never published. Empty: none."
+        ),
+    ] = None
+    share: Annotated[float, Field(ge=0, le=1, description="Share of the uploads that it judges, by their content.")] = (
+        0.1
+    )
+    in_flight: Annotated[int, Field(ge=1, description="Uploads at once; what comes meanwhile it does not judge.")] = 1
+
+
 class IntakeSettings(Section):
     max_bytes: Annotated[int, Field(gt=0, description="Largest image file.")] = 30_000_000
     max_pixels: Annotated[int, Field(gt=0, le=89_000_000, description="Largest picture, checked before decoding.")] = (
@@ -270,6 +284,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     serving: ServingSettings = ServingSettings()
     watch: WatchSettings = WatchSettings()
+    shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()
     late: LateSettings = LateSettings()
     stop_list: StopListSettings = StopListSettings()

@@ -7,13 +7,15 @@ In: a model's name, an archive or a version. Out: a version that serves, and tab
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import structlog
 import typer
 
 from services.cli.connections import opened_database, opened_sender
@@ -28,6 +30,7 @@ from services.cli.console import (
     wrong_use,
 )
 from services.clients.serving import Served
+from services.clients.shadows import Agreement, Shadows
 from services.core.errors import Unavailable
 from services.core.learn.promotion import Promotion, Release, served
 from services.promotion.opening import Pair, Promoting, opened
@@ -53,13 +56,23 @@ class Row:
     archive: str | None
 
 
-def models(as_json: JsonOption = False, data: DataOption = None) -> None:
+def models(
+    shadow: Annotated[
+        bool,
+        typer.Option("--shadow", help="Show how challengers of shadow runs agree with the verdicts."),
+    ] = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
     """Show the versions of the models: which one serves, which are loaded, which can be promoted.
 
     champion: should serve, and where it does not, `pentimento watch` or `promote` mends that.
 
-    Example: pentimento models --json
+    Examples: `pentimento models --json`, `pentimento models --shadow`
     """
+    if shadow:
+        _show_agreement(asyncio.run(_agreement(settings_of(data))), as_json)
+        return
     rows = asyncio.run(_rows(settings_of(data)))
     if as_json:
         write_lines(asdict(row) for row in rows)
@@ -74,6 +87,9 @@ def promote(
     minutes: Annotated[
         float, typer.Option("--watch", metavar="MIN", min=0, help="Watch it so long, and roll back if it does worse.")
     ] = 0.0,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Only load it beside the one that serves, for a shadow run.")
+    ] = False,
     registry: Annotated[
         str | None,
         typer.Option(metavar="URI", help="Take the version, or `challenger`, from this registry in MLflow."),
@@ -99,6 +115,10 @@ def promote(
             if archive is not None:
                 version, content = archive
                 await promoting.promoter.add(model, version, content)
+            if shadow:
+                await promoting.promoter.load(model, version)
+                note(f"{model} {version} is loaded. Start judges with PENTIMENTO_SHADOW__VERSION={version}")
+                raise typer.Exit
             done = await promoting.promoter.promote(model, version, reason=reason)
             newest = done or await _newest(promoting, model)
             trouble = None
@@ -186,6 +206,23 @@ def rows_of(model: str, loaded: Sequence[Served], known: Sequence[Release], stac
     return found
 
 
+async def _agreement(settings: Settings) -> list[Agreement]:
+    async with opened_database(settings) as database:
+        return await Shadows(database).agreement()
+
+
+def _show_agreement(found: Sequence[Agreement], as_json: bool) -> None:
+    if as_json:
+        write_lines(asdict(each) for each in found)
+        return
+    columns = ("challenger", "champion", "uploads", "same decision", "manipulated", "mean IoU", "score", "seconds")
+    write_table(columns, ([
+        each.challenger, each.champion, str(each.uploads), f"{each.same_decision:.1%}",
+        f"{each.champion_manipulated:.1%} -> {each.manipulated:.1%}", f"{each.iou:.2f}",
+        f"{each.score_difference:+.3f}", f"{each.seconds:.2f}",
+    ] for each in found))  # fmt: skip
+
+
 async def _rows(settings: Settings) -> list[Row]:
     rows: list[Row] = []
     async with _promoting(settings, tell=False) as promoting:
@@ -208,6 +245,7 @@ async def _promoting(settings: Settings, *, tell: bool = True) -> AsyncIterator[
 
     pair = Pair((GOLDEN / "upload.jpg").read_bytes(), (GOLDEN / "original.jpg").read_bytes())
     async with AsyncExitStack() as stack:
+        stack.enter_context(_logs_to_stderr())
         database = await stack.enter_async_context(opened_database(settings))
         sender = None
         if tell:
@@ -216,6 +254,17 @@ async def _promoting(settings: Settings, *, tell: bool = True) -> AsyncIterator[
             except Unavailable as error:
                 note(f"{error}; the event is recorded and sent another time")
         yield await stack.enter_async_context(opened(settings, database, pair, sender))
+
+
+@contextmanager
+def _logs_to_stderr() -> Iterator[None]:
+    """Results alone go to stdout."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _archive(model: str, path: Path) -> tuple[str, bytes] | None:

@@ -285,3 +285,22 @@ create table if not exists promotion (
 );
 create unique index if not exists promotion_begun on promotion (model) where state = 'begun';
 create index if not exists promotion_of_model on promotion (model, id);
+
+-- -- shadows.py ------------------------------------------------------------------------------------------------------
+
+-- What a version that does not serve said of uploads beside the verdict. `iou` is of what both mark, 1 where neither marks
+-- anything.
+create table if not exists shadow (
+    tenant            text not null,
+    upload_id         text not null,
+    champion          text not null,
+    challenger        text not null,
+    champion_score    double precision not null,
+    score             double precision not null,
+    champion_decision text not null,
+    decision          text not null,
+    iou               double precision not null,
+    seconds           double precision not null,
+    judged_at         timestamptz not null default now(),
+    primary key (tenant, upload_id, challenger)
+);

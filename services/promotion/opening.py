@@ -76,6 +76,7 @@ async def opened(
     limits = settings.watch.model_dump(exclude={"every_s", "probe_timeout_s"})
     watcher = Watcher(
         promoter=promoter,
+        serving=serving,
         ask=look,
         shares=VerdictShares(database),
         counters=counters,

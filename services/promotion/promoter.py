@@ -122,6 +122,14 @@ class Promoter:
                 await self._serve(model, stack[-1])
         return stack[-1] if stack else None
 
+    async def load(self, model: str, version: str) -> None:
+        """Load a known version beside the one that serves, and see that it answers; for a shadow run."""
+        async with self._promotions.alone(model):
+            loaded = await self._loaded(model, version)
+            if loaded is None or not loaded.ready:
+                await self._load(model, version, again=loaded is not None)
+            await self._look(model, version)
+
     async def retire(self, model: str) -> list[str]:
         """Unload what does not serve, is idle and could be loaded again. Returns those versions."""
         known = {each.version for each in await self._releases.find(model)}
@@ -167,6 +175,8 @@ class Promoter:
             await self._serving.remove(model, version)
         if self._store is not None:
             archive = await self._objects.get(release.object_key, ARCHIVE_BYTES)
+            if hashlib.sha256(archive).hexdigest() != release.archive_sha256:
+                raise Broken(f"{release.object_key} is not the archive of {model} {version} any more: restore it")
             await asyncio.to_thread(_place, self._store / release.file_name, archive)
         try:
             await self._serving.register(model, release.file_name)

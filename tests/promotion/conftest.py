@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from services.clients.database import Database
-from services.clients.models import Limits, TorchServeModels
+from services.clients.models import NAMES, Limits, TorchServeModels
 from services.clients.serving import Serving
 from services.local.postgres import Postgres
 from services.local.torchserve import TorchServe
@@ -27,9 +27,11 @@ MODEL, BASE = "unconstrained", "1.0"
 PAIR = Pair(photo(), photo())
 
 
-def archive(version: str, *, fails_with: Path | None = None, broken: bool = False, load_s: float = 0.0) -> bytes:
+def archive(
+    version: str, *, name: str = MODEL, fails_with: Path | None = None, broken: bool = False, load_s: float = 0.0
+) -> bytes:
     """A `.mar` with the switched tiny model."""
-    model = {"modelName": MODEL, "modelVersion": version, "handler": "switched_handler.py:handle"}
+    model = {"modelName": name, "modelVersion": version, "handler": "switched_handler.py:handle"}
     manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0"}
     switch = {"version": version, "fails_with": str(fails_with or "/nowhere"), "broken": broken, "load_s": load_s}
     whole = io.BytesIO()
@@ -45,7 +47,8 @@ def archive(version: str, *, fails_with: Path | None = None, broken: bool = Fals
 async def promotion_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TorchServe]:
     """A TorchServe of these tests' own, whose models they replace."""
     store = tmp_path_factory.mktemp("promotion-archives")
-    (store / f"{MODEL}.mar").write_bytes(archive(BASE))
+    for name in NAMES:
+        (store / f"{name}.mar").write_bytes(archive(BASE, name=name))
     running = TorchServe(tmp_path_factory.mktemp("promotion-torchserve"), model_store=store, model_api=True)
     await asyncio.to_thread(running.start)
     yield running
@@ -82,7 +85,7 @@ async def promotion_database(promotion_dsn: str) -> AsyncIterator[Database]:
 async def database(promotion_database: Database) -> Database:
     """A database without promotions and verdicts."""
     async with promotion_database.connection() as connection:
-        await connection.execute("truncate promotion, model_version, verdict")
+        await connection.execute("truncate promotion, model_version, verdict, ledger, shadow")
     return promotion_database
 
 

@@ -76,6 +76,7 @@ def test_a_version_is_promoted_shown_and_rolled_back(pentimento: Pentimento, kaf
     assert roles(pentimento) == {BASE: ("champion", 1), "2.0": ("other", 1)}
     assert told(kafka)[before:] == [("promoted", "2.0", "gate passed"), ("rolled_back", "2.0", "worse")]
     assert "champion" in pentimento("models").stdout
+    assert pentimento("models", "--shadow", "--json").lines == []
 
 
 def test_what_cannot_be_promoted_is_named(pentimento: Pentimento, tmp_path: Path) -> None:
