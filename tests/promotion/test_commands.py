@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from model_archive.card import default_path
 from services.clients.database import Database
 from services.clients.events import EventReader, KafkaConnection
 from services.core.envelope import decode
@@ -23,6 +24,7 @@ from services.local.kafka import Kafka
 from services.settings import Settings
 from tests.cli.conftest import Pentimento
 from tests.promotion.conftest import BASE, MODEL, archive
+from trainer.registry import Registry
 
 PENTIMENTO = (sys.executable, "-c", "from services.cli import main; main()")
 
@@ -77,6 +79,16 @@ def test_a_version_is_promoted_shown_and_rolled_back(pentimento: Pentimento, kaf
     assert told(kafka)[before:] == [("promoted", "2.0", "gate passed"), ("rolled_back", "2.0", "worse")]
     assert "champion" in pentimento("models").stdout
     assert pentimento("models", "--shadow", "--json").lines == []
+
+
+def test_the_registrys_challenger_becomes_its_champion(pentimento: Pentimento, tmp_path: Path) -> None:
+    path, uri = tmp_path / "unconstrained.mar", str(tmp_path / "registry")
+    path.write_bytes(archive("3.0"))
+    registry = Registry(uri)
+    registry.add(path, default_path("web_iml"))
+    done = pentimento("promote", MODEL, "challenger", "--registry", uri)
+    assert f"3.0 serves instead of {BASE}" in done.stderr
+    assert registry.get(MODEL, "champion").version == "3.0"
 
 
 def test_what_cannot_be_promoted_is_named(pentimento: Pentimento, tmp_path: Path) -> None:
