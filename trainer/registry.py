@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -54,12 +53,10 @@ class Registry:
     """MLflow's registry at `uri`. Every method raises Broken where it cannot be reached or holds no such version."""
 
     def __init__(self, uri: str) -> None:
-        if urlparse(uri).scheme in ("", "file"):
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow's word for: yes, I mean a plain folder
         from mlflow import MlflowClient
 
-        self._uri = uri
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._uri = _in_database(uri)
+        self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     def add(self, archive: Path, weights: Path, *, report: Path | None = None, dataset: str = "") -> Entry:
         """Keep an archive, its main weights with their card, and the gate's report, and make it the challenger. An
@@ -162,6 +159,16 @@ class Registry:
         if not self._uri.startswith(prefix):
             return None
         return str(Path(self._uri.removeprefix(prefix)).resolve().parent / "mlartifacts")
+
+
+def _in_database(uri: str) -> str:
+    """A folder as a database in it: MLflow's registry of plain files makes a database in the current folder."""
+    place = urlparse(uri)
+    if place.scheme not in ("", "file"):
+        return uri
+    folder = Path(place.path).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 @contextmanager
