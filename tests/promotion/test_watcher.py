@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.models import TorchServeModels
