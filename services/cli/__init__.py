@@ -17,6 +17,7 @@ from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
+from services.cli.rejudge import rejudge
 from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
@@ -36,6 +37,7 @@ originals.command()(embedders)
 originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
+app.add_typer(rejudge, name="rejudge")
 app.add_typer(replay, name="replay")
 app.command()(mask)
 app.command()(annotate)
