@@ -63,7 +63,7 @@ class Stream:
         )
 
     @property
-    def late(self) -> Late:
+    def way(self) -> Way:
         async def deliver(event: Event) -> None:
             self.sent.append(event)
 
@@ -72,7 +72,7 @@ class Stream:
         lookup = Lookup(
             objects=self.objects, candidates=candidates, geometries=geometries, pool=self.pool, settings=SETTINGS.intake
         )
-        way = Way(
+        return Way(
             candidates=candidates,
             ledger=Ledger(self.database),
             fetch=lambda key: self.objects.get(key, MAX_BYTES),
@@ -81,7 +81,10 @@ class Stream:
             telemetry=self.telemetry,
             now=lambda: self.now,
         )
-        return Late(way, queue=LateQueue(self.database), policy=DEFAULT_POLICY, settings=SETTINGS.late)
+
+    @property
+    def late(self) -> Late:
+        return Late(self.way, queue=LateQueue(self.database), policy=DEFAULT_POLICY, settings=SETTINGS.late)
 
     async def arrived(self, name: str, data: bytes, *, trusted: bool = False) -> Known:
         """A picture as intake registers it."""
