@@ -27,6 +27,7 @@ async def opened(world: World) -> Database:
 async def judged_before(world: World, tenant: str, images: Sequence[Image.Image]) -> list[str]:
     """Uploads that an old model was unsure of: its verdicts stood in the ledger before judge saw the uploads."""
     uploads, database, now = [], await opened(world), datetime.now(UTC)
+    await database.migrate()
     for image in images:
         data, upload_id = jpeg(image), f"upload-{uuid4().hex[:12]}"
         await Ledger(database).claim(doubted(data, upload_id, tenant=tenant))
