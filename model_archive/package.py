@@ -21,7 +21,7 @@ from services.core.errors import Broken
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("model_archive", "services")
-__all__ = ["ARCHIVES", "Archive", "build", "main", "sha256", "sources"]
+__all__ = ["ARCHIVES", "Archive", "build", "identity", "main", "sha256", "sources"]
 
 VERSION = "0.1.0"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
@@ -70,6 +70,16 @@ def build(name: str, out_dir: Path, version: str = VERSION, *, weights: Path | N
     _write(unfinished, files)
     unfinished.replace(target)
     return target
+
+
+def identity(archive: Path) -> tuple[str, str]:
+    """Name and version of the model in an archive. Raises Broken where there is none."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            model = json.loads(opened.read("MAR-INF/MANIFEST.json"))["model"]
+        return str(model["modelName"]), str(model["modelVersion"])
+    except (OSError, zipfile.BadZipFile, ValueError, LookupError) as error:
+        raise Broken(f"{archive} is no model archive: {error}") from error
 
 
 def sources(entry: Path) -> set[Path]:

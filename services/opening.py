@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -51,6 +52,18 @@ def open_models(settings: ModelSettings, watch: Watch) -> Models:
     if settings.backend == "oip":
         return OipModels(settings.url, limits=limits, token=token, watch=watch)
     return TorchServeModels(settings.url, limits=limits, key_file=settings.key_file, token=token, watch=watch)
+
+
+def open_challenger(settings: ModelSettings, version: str) -> Models:
+    """The client of a version that does not serve, with no retries. Raises Broken for a backend that has none."""
+    if settings.backend != "torchserve":
+        raise Broken(
+            f"PENTIMENTO_MODELS__BACKEND is {settings.backend}, and versions beside the one that serves are "
+            "TorchServe's: leave PENTIMENTO_SHADOW__VERSION unset"
+        )
+    limits = replace(_limits(settings), retry_share=0.0)
+    key_file, token = settings.key_file, _token(settings)
+    return TorchServeModels(settings.url, limits=limits, key_file=key_file, token=token, at=version)
 
 
 def open_embedder(settings: ModelSettings, watch: Watch) -> Embedder:

@@ -76,6 +76,60 @@ class ModelSettings(Section):
     breaker_open_s: Annotated[float, Field(gt=0, description="How long the circuit stays open before a probe.")] = 5
 
 
+class ServingSettings(Section):
+    management_url: Annotated[
+        str, Field(description="Base URL of TorchServe's management API, for `promote`, `rollback` and `watch`.")
+    ] = "http://127.0.0.1:8081"
+    metrics_url: Annotated[
+        str | None, Field(description="TorchServe's metrics, from which `watch` reads errors and latency.")
+    ] = None
+    store: Annotated[
+        Path | None,
+        Field(description="TorchServe's model store as it is seen here; empty: archives get there in another way."),
+    ] = None
+    workers: Annotated[int, Field(ge=1, description="Workers of a version that is promoted.")] = 1
+    startup_timeout_s: Annotated[int, Field(gt=0, description="Time that such a version has to load.")] = 300
+
+
+class WatchSettings(Section):
+    every_s: Annotated[float, Field(gt=0, description="Seconds between two looks at a version that was promoted.")] = 1
+    probe_timeout_s: Annotated[
+        float, Field(gt=0, description="Time for the answer to the picture it is tried with.")
+    ] = 5
+    failures: Annotated[int, Field(ge=1, description="Such tries in a row that fail, and it is rolled back.")] = 3
+    error_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of requests with a server's error beyond which it is rolled back.")
+    ] = 0.05
+    slower: Annotated[
+        float, Field(ge=1, description="Times the latency from before beyond which it is rolled back.")
+    ] = 2.0
+    requests: Annotated[int, Field(ge=1, description="Requests from which on the two count.")] = 30
+    drift: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Change of the share of `manipulated`, of `inconclusive`, or of the mean flagged area beyond "
+            "which it is rolled back.",
+        ),
+    ] = 0.15
+    verdicts: Annotated[int, Field(ge=1, description="Verdicts, before and after, from which on drift counts.")] = 50
+
+
+class ShadowSettings(Section):
+    version: Annotated[
+        str | None,
+        Field(
+            description="Version of the single-image model's archive, loaded beside the one that serves (`promote "
+            "--shadow`), that judges a share of uploads too; its word is recorded and never published. Empty: none."
+        ),
+    ] = None
+    share: Annotated[float, Field(ge=0, le=1, description="Share of the uploads that it judges, by their content.")] = (
+        0.1
+    )
+    in_flight: Annotated[int, Field(ge=1, description="Uploads at once; what comes meanwhile it does not judge.")] = 1
+
+
 class IntakeSettings(Section):
     max_bytes: Annotated[int, Field(gt=0, description="Largest image file.")] = 30_000_000
     max_pixels: Annotated[int, Field(gt=0, le=89_000_000, description="Largest picture, checked before decoding.")] = (
@@ -241,6 +295,9 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     objects: ObjectSettings = ObjectSettings()
     models: ModelSettings = ModelSettings()
+    serving: ServingSettings = ServingSettings()
+    watch: WatchSettings = WatchSettings()
+    shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()
     late: LateSettings = LateSettings()
     stop_list: StopListSettings = StopListSettings()

@@ -30,6 +30,7 @@ from services.clients.late import LateQueue, Uploads
 from services.clients.ledger import Ledger
 from services.clients.models import Watch
 from services.clients.objects import Objects
+from services.clients.shadows import Shadows
 from services.clients.stoplist import StopList
 from services.clients.words import WordIndex
 from services.core import topology
@@ -39,6 +40,7 @@ from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalReg
 from services.health import HealthServer
 from services.opening import (
     kafka_connection,
+    open_challenger,
     open_embedder,
     open_models,
     open_objects,
@@ -58,6 +60,7 @@ from services.stream.learn import Learn
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
 from services.stream.registry import Registry
+from services.stream.shadowing import Shadowing
 from services.stream.stage import Progress, Stage, Surroundings
 from services.stream.vectors import PictureVectors
 from services.stream.watchdog import Lag, Watchdog
@@ -140,7 +143,9 @@ class Worker:
                 }
             case "judge":
                 judge = await self._judge()
-                return {topology.INTAKES: self._stage(ImageIntaken, judge.intaken)}
+                shadowing = self._shadowing()
+                intaken = shadowing.beside(judge.intaken) if shadowing else judge.intaken
+                return {topology.INTAKES: self._stage(ImageIntaken, intaken)}
             case "learn":
                 learn = self._learn()
                 return {
@@ -274,6 +279,25 @@ class Worker:
             telemetry=self._telemetry,
             now=now,
         )
+
+    def _shadowing(self) -> Shadowing | None:
+        """The challenger that judges beside the models, where there is one."""
+        settings = self._settings.shadow
+        if settings.version is None:
+            return None
+        models = open_challenger(self._settings.models, settings.version)
+        self._stack.push_async_callback(models.close)
+        shadowing = Shadowing(
+            models=models,
+            objects=open_objects(self._settings.objects),
+            shadows=Shadows(self._database),
+            policy=read_policy(self._settings.policy),
+            max_bytes=self._settings.intake.max_bytes,
+            share=settings.share,
+            in_flight=settings.in_flight,
+        )
+        self._stack.push_async_callback(shadowing.close)
+        return shadowing
 
     def _learn(self) -> Learn:
         return Learn(

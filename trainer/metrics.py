@@ -66,11 +66,11 @@ def _ranks(values: Floats) -> Floats:
     return np.asarray(middle[inverse], np.float64)
 
 
-def interval(values: Floats, *, seed: int = 0, rounds: int = 1000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of `values`."""
+def interval(values: Floats, *, seed: int = 0, rounds: int = 1000, tail: float = 0.025) -> tuple[float, float]:
+    """Bootstrap interval of the mean of `values`; `tail` is the chance on either side of it, 2.5 % for a 95 % one."""
     rng = np.random.default_rng(seed)
     means = rng.choice(values, (rounds, len(values))).mean(axis=1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+    return float(np.quantile(means, tail)), float(np.quantile(means, 1.0 - tail))
 
 
 def calibration_error(

@@ -77,13 +77,13 @@ def looked_at(
 def row(how: Failure, rgb: np.ndarray, truth: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """A row of the sheet [SIDE,3*SIDE,3] uint8."""
     grey = [np.where(truth, 255, 0).astype(np.uint8), levels]
-    cells = [_cell(rgb), *(_cell(np.repeat(each[..., None], 3, axis=2)) for each in grey)]
+    cells = [cell(rgb), *(cell(np.repeat(each[..., None], 3, axis=2)) for each in grey)]
     words = f"{how.data} {how.name} {how.edit} loss {how.loss:.2f} score {how.score:.2f}"
     cv2.putText(cells[0], words[:60], (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.33, (255, 255, 0), 1, cv2.LINE_AA)
     return np.hstack(cells)
 
 
-def _cell(rgb: np.ndarray) -> np.ndarray:
+def cell(rgb: np.ndarray) -> np.ndarray:
     """A picture fitted into a square, the rest dark."""
     scale = SIDE / max(rgb.shape[:2])
     size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))

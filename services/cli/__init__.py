@@ -17,6 +17,8 @@ from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
+from services.cli.promoting import models as list_models
+from services.cli.promoting import promote, rollback, watch
 from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
@@ -42,6 +44,10 @@ app.command()(annotate)
 app.add_typer(learn, name="learn")
 app.command()(erase)
 app.add_typer(models.app)
+app.command("models")(list_models)
+app.command()(promote)
+app.command()(rollback)
+app.command()(watch)
 app.add_typer(models.policy, name="policy")
 
 

@@ -24,19 +24,30 @@ def package(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the archives.")],
     model: Annotated[list[str] | None, typer.Option("--model", help="Only this one; repeatable.")] = None,
     version: Annotated[str | None, typer.Option("--version", help="Version of the archives.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="DIR", help="Folder of other weights than the shipped ones.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the model archives for TorchServe. The same input gives the same bytes.
 
-    Example: pentimento package --out archives/
+    With --weights and without --version, an archive has the version of its main network's weights.
+
+    Examples: `pentimento package --out archives/`,
+    `pentimento package --model unconstrained --weights fitted/ --out archives/`
     """
+    from model_archive import card
     from model_archive import package as packaging
 
     built = []
     for name in model or sorted(packaging.ARCHIVES):
         if name not in packaging.ARCHIVES:
             raise typer.BadParameter(f"{name} is none of {', '.join(sorted(packaging.ARCHIVES))}", param_hint="--model")
-        archive = packaging.build(name, out, version or packaging.VERSION)
+        called = version or packaging.VERSION
+        if weights is not None and version is None:
+            main = card.default_path(packaging.ARCHIVES[name].networks[0], weights)
+            called = card.read(main).version_with(card.sha256(main))
+        archive = packaging.build(name, out, called, weights=weights)
         facts = {"model": name, "archive": str(archive), "sha256": packaging.sha256(archive)}
         built.append({**facts, "size_bytes": archive.stat().st_size})
     if as_json:

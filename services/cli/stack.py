@@ -46,7 +46,7 @@ FolderOption = Annotated[
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0913, PLR0917 - an option for each part
     data: FolderOption = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop everything on Ctrl-C.")] = False,
     port: Annotated[
@@ -61,6 +61,9 @@ def up(
         Path | None, typer.Option(metavar="DIR", help="Model archives to serve instead of the project's own.")
     ] = None,
     embedder: Annotated[bool, typer.Option("--embedder", help="Also serve the embedder, some 350 MB more.")] = False,
+    promotions: Annotated[
+        bool, typer.Option("--promotions", help="Let other versions of models be loaded while it runs (`promote`).")
+    ] = False,
     external: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=ADDRESS", help="Use this kafka, postgres, models or objects; start none here."),
@@ -82,7 +85,7 @@ def up(
         return
     addresses = {EXTERNAL_NAMES[name]: value for name, value in _pairs("component", external, EXTERNAL_NAMES).items()}
     counts = {**StackOptions().workers, **_numbers("group", workers, StackOptions().workers)}
-    wanted = {"web": web, "workers": counts, "model_store": model_store, "embedder": embedder}
+    wanted = {"web": web, "workers": counts, "model_store": model_store, "embedder": embedder, "promotions": promotions}
     options = _options(folder, {**addresses, **wanted}, port)
     status = _foreground(folder, options) if foreground else _detached(folder, options)
     raise typer.Exit(status)

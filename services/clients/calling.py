@@ -70,14 +70,18 @@ class KeyRefused(Unavailable):
 
 
 class Bearer:
-    """The bearer token of a service: fixed, from a key file that the server rewrites, or none at all.
+    """The bearer token of a service: fixed, from a key file that the server rewrites, or none at all. `purpose` says
+    which of the file's keys.
 
     TorchServe's key file is `{"inference": {"key": ..., "expiration time": ...}, "management": ..., "API": ...}`.
     The token is never logged and never part of an error's text.
     """
 
-    def __init__(self, dependency: str, *, token: str | None = None, key_file: Path | None = None) -> None:
+    def __init__(
+        self, dependency: str, *, token: str | None = None, key_file: Path | None = None, purpose: str = "inference"
+    ) -> None:
         self._dependency = dependency
+        self._purpose = purpose
         self._token = token
         self._key_file = key_file
 
@@ -96,9 +100,9 @@ class Bearer:
 
     def _read(self, path: Path) -> str:
         try:
-            key = json.loads(path.read_bytes())["inference"]["key"]
+            key = json.loads(path.read_bytes())[self._purpose]["key"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            text = f"cannot read the inference key in {path} ({type(error).__name__}); is the model server up?"
+            text = f"cannot read the {self._purpose} key in {path} ({type(error).__name__}); is the model server up?"
             raise Unavailable(self._dependency, text) from error
         return str(key)
 

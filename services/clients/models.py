@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn, Protocol
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -69,8 +70,8 @@ class TorchServeClient:
     """What clients of models on TorchServe's inference API at `url` share: the way there, and who answers.
 
     `names` are the models asked for; `key_file` is TorchServe's `key_file.json`, read again when the key is refused;
-    `token` is for servers behind something else that checks tokens. `watch` is for metrics; `clock` gives monotonic
-    seconds.
+    `token` is for servers behind something else that checks tokens. `at` is the version of the archive to ask, instead
+    of the one that serves. `watch` is for metrics; `clock` gives monotonic seconds.
     """
 
     names: tuple[str, ...]
@@ -82,6 +83,7 @@ class TorchServeClient:
         limits: Limits,
         key_file: Path | None = None,
         token: str | None = None,
+        at: str | None = None,
         versions_ttl_s: float = VERSIONS_TTL_S,
         clock: Callable[[], float] = time.monotonic,
         watch: Watch = Watch(),  # noqa: B008 - frozen
@@ -89,6 +91,7 @@ class TorchServeClient:
         bearer = Bearer(DEPENDENCY, token=token, key_file=key_file)
         self._caller = Caller(url, dependency=DEPENDENCY, limits=limits, bearer=bearer, watch=watch, clock=clock)
         self.breaker = self._caller.breaker
+        self._at = "" if at is None else f"/{quote(at, safe='')}"
         self._versions = Versions(self.names, self._describe, ttl_s=versions_ttl_s, clock=clock)
 
     async def ready(self) -> None:
@@ -102,7 +105,7 @@ class TorchServeClient:
 
     async def _describe(self, model: str) -> ModelVersion:
         # A name of None makes it a plain form field; `data=` alone would not be sent as multipart.
-        request = self._caller.request("POST", f"/predictions/{model}", files={"describe": (None, b"1")})
+        request = self._caller.request("POST", f"/predictions/{model}{self._at}", files={"describe": (None, b"1")})
         return await self._caller.call(request, lambda answer: _read_version(answer, model))
 
 
@@ -123,7 +126,7 @@ class TorchServeModels(TorchServeClient):
         return await self._versions.current()
 
     async def _localise(self, model: str, files: dict[str, tuple[str, bytes]], fields: dict[str, str]) -> Localisation:
-        request = self._caller.request("POST", f"/predictions/{model}", files=files, data=fields)
+        request = self._caller.request("POST", f"/predictions/{model}{self._at}", files=files, data=fields)
         found = await self._caller.call(request, lambda answer: _read_localisation(answer, model))
         self._versions.learn(found.model)
         return found

@@ -395,3 +395,52 @@ create table if not exists erasure (
     erased_at    timestamptz not null default now()
 );
 create index if not exists erasure_of_content on erasure (tenant, content_mark);
+-- -- promotions.py ---------------------------------------------------------------------------------------------------
+
+-- Versions of models that may serve; their archives lie in the object store, by their content.
+create table if not exists model_version (
+    model          text not null,
+    version        text not null,
+    archive_sha256 text not null,
+    size_bytes     bigint not null,
+    added_at       timestamptz not null default now(),
+    primary key (model, version)
+);
+
+-- What was to serve, since when and why: begun before anything is done, and then done or given up. For `rolled_back`,
+-- `version` is the one that stopped serving, and `previous_version` serves again. Done and not `published` is an event
+-- that Kafka does not have yet.
+create table if not exists promotion (
+    id               bigint generated always as identity primary key,
+    model            text not null,
+    version          text not null,
+    previous_version text not null,
+    action           text not null check (action in ('promoted', 'rolled_back')),
+    archive_sha256   text not null,
+    reason           text not null,
+    state            text not null default 'begun' check (state in ('begun', 'done', 'given_up')),
+    begun_at         timestamptz not null default now(),
+    ended_at         timestamptz,
+    published        boolean not null default false
+);
+create unique index if not exists promotion_begun on promotion (model) where state = 'begun';
+create index if not exists promotion_of_model on promotion (model, id);
+
+-- -- shadows.py ------------------------------------------------------------------------------------------------------
+
+-- What a version that does not serve said of uploads beside the verdict. `iou` is of what both mark, 1 where neither marks
+-- anything.
+create table if not exists shadow (
+    tenant            text not null,
+    upload_id         text not null,
+    champion          text not null,
+    challenger        text not null,
+    champion_score    double precision not null,
+    score             double precision not null,
+    champion_decision text not null,
+    decision          text not null,
+    iou               double precision not null,
+    seconds           double precision not null,
+    judged_at         timestamptz not null default now(),
+    primary key (tenant, upload_id, challenger)
+);

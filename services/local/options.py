@@ -50,6 +50,7 @@ class StackOptions(BaseModel):
     web: bool = True
     model_store: Path | None = None
     embedder: bool = False
+    promotions: bool = False
     cache_dir: Path | None = None
     extra: tuple[Program, ...] = ()
 

@@ -52,6 +52,7 @@ class Stack:
         self._ports = kept_ports(options.port_names(), self.data_dir / "ports.json", options.ports)
         self._kept: list[Kept] = []
         self._external: list[ComponentState] = []
+        self._serving: dict[str, str] = {}
         self._changing = threading.Lock()
         self.addresses = self._infrastructure()
         self._programs()
@@ -66,7 +67,7 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """Settings of every process of ours, as variables."""
         embedding = {"PENTIMENTO_EMBEDDER__ENABLED": "true"} if self.options.embedder else {}
-        return self.addresses.environment(self.data_dir) | embedding
+        return self.addresses.environment(self.data_dir) | self._serving | embedding
 
     @property
     def state(self) -> StackState:
@@ -148,9 +149,15 @@ class Stack:
             ServerPorts(**{field: ports[name] for field, name in MODEL_PORTS.items()}),
             model_store=self.options.model_store,
             models=(*JUDGES, EMBEDDER) if self.options.embedder else JUDGES,
+            model_api=self.options.promotions,
             log_file=self._log("torchserve"),
         )
         self._kept.append(Kept(torchserve, address=torchserve.url, ports=ports))
+        self._serving = {
+            "PENTIMENTO_SERVING__MANAGEMENT_URL": torchserve.management_url,
+            "PENTIMENTO_SERVING__METRICS_URL": torchserve.metrics_url,
+            "PENTIMENTO_SERVING__STORE": str(torchserve.store),
+        }
         return torchserve.url, torchserve.key_file
 
     def _programs(self) -> None:

