@@ -23,6 +23,7 @@ SOURCES = (
     "trainer/profiles",
     "trainer/schedule.py",
     "trainer/scoring.py",
+    "trainer/sources.py",
     "trainer/synthesis",
 )
 """What decides a fit's result; their hash travels with the weights."""
