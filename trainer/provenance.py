@@ -21,6 +21,7 @@ SOURCES = (
     "trainer/mining.py",
     "trainer/processes.py",
     "trainer/profiles",
+    "trainer/samples/reading.py",
     "trainer/schedule.py",
     "trainer/scoring.py",
     "trainer/sources.py",

@@ -78,7 +78,7 @@ def loop(  # noqa: PLR0913, PLR0917 - what a cron job decides; the rest is the p
     if status:
         _show(asyncio.run(_newest(settings, 1)), as_json)
         return
-    given = {"photos": _absolute(photos), "tenants": tenant, "least_new": least_new, "promote": promote or None}
+    given = {"photos": _absolute(photos), "tenants": tenant or None, "least_new": least_new, "promote": promote or None}
     options = options_of(plan, given, data_dir(data))
     while True:
         try:
@@ -200,11 +200,11 @@ def _cells(at: Round) -> tuple[str, ...]:
 
 
 def _absolute(folders: Iterable[Path] | None) -> tuple[str, ...] | None:
-    return None if folders is None else tuple(str(folder.absolute()) for folder in folders)
+    return tuple(str(folder.absolute()) for folder in folders) if folders else None
 
 
-def _below(folder: Path, names: str | list[str]) -> str | list[str]:
-    """Paths as seen from a folder."""
-    if isinstance(names, str):
-        return str((folder / names).absolute())
-    return [str((folder / name).absolute()) for name in names]
+def _below(folder: Path, named: Any) -> Any:
+    """A path, or paths, as seen from a folder; whatever else was written is left for the validation to complain of."""
+    if isinstance(named, str):
+        return str((folder / named).absolute())
+    return [_below(folder, each) for each in named] if isinstance(named, list) else named

@@ -112,7 +112,7 @@ class Steps:
         """Whether the challenger may take the champion's place, and a report that says why."""
         from trainer.loop.work import gate_command, refusal
 
-        (dataset,) = await Datasets(self._database).versions(at.dataset)
+        (dataset,) = await Datasets(self._database).versions(_known(at.dataset))
         if dataset.state == "erased":
             why = f"a sample of {dataset.name} was erased after the fit began: the next round is fitted without it"
             return Done(decision="refused", reason=why)

@@ -21,7 +21,7 @@ SMALLEST = {
 }  # fmt: skip
 
 
-def test_no_photograph_is_in_two_parts_and_forgeries_differ_from_their_originals_in_the_mask_alone() -> None:
+def test_no_photograph_is_in_two_parts_and_the_same_numbers_are_the_same_forgery() -> None:
     split = parts(PHOTOS, 400)
     stems = [
         {path.stem for path in split.fitted},

@@ -199,6 +199,7 @@ async def test_a_round_can_be_abandoned_and_its_samples_are_new_again(world: Wor
         (["gone.toml"], "cannot be read"),
         (["odd.toml"], "lest_new"),
         (["bad.toml"], "is not TOML"),
+        (["number.toml"], "photos"),
     ],
 )
 def test_a_round_that_cannot_be_meant_is_wrong_use(
@@ -206,6 +207,7 @@ def test_a_round_that_cannot_be_meant_is_wrong_use(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("odd.toml").write_text("lest_new = 3\nphotos = ['.']\n")
+    Path("number.toml").write_text("photos = 3\n")
     Path("bad.toml").write_text("least_new = \n")
     told = run(world, "learn", "loop", *words, "--once")
     assert (told.status, why in told.stderr) == (2, True), told.stderr
