@@ -39,16 +39,26 @@ def steps(settings: Settings, database: Database, promotion_dsn: str, kafka: Kaf
     return Steps(settings.model_copy(update=ours), database, objects)
 
 
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
+    """A registry that knows the challenger, and the challenger's archive."""
+    folder = tmp_path_factory.mktemp("registry")
+    file = folder / "unconstrained.mar"
+    file.write_bytes(archive(NEXT))
+    Registry(str(folder)).add(file, card.default_path("web_iml"))
+    return str(folder), file.read_bytes()
+
+
 @pytest.fixture
-def at(tmp_path: Path, steps: Steps) -> Round:
+def at(tmp_path: Path, steps: Steps, registered: tuple[str, bytes]) -> Round:
     """A round whose challenger is registered."""
-    work, registry = str(tmp_path / "rounds"), str(tmp_path / "registry")
+    registry, packaged = registered
+    work = str(tmp_path / "rounds")
     options = Options(photos=("photos",), registry=registry, work=work, promote=True, watch_minutes=0.02)
     found = Round(7, "promote", options, datetime(2026, 11, 27, tzinfo=UTC), challenger=NEXT)
     file = steps.files(found).archive
     file.parent.mkdir(parents=True)
-    file.write_bytes(archive(NEXT))
-    Registry(registry).add(file, card.default_path("web_iml"))
+    file.write_bytes(packaged)
     return found
 
 
@@ -76,9 +86,9 @@ async def test_what_was_rolled_back_while_the_loop_was_away_is_not_promoted_agai
     assert [each.action for each in await promoting.promotions.history(MODEL)] == ["promoted", "rolled_back"]
 
 
-async def test_a_challenger_that_does_not_answer_is_refused(steps: Steps, at: Round) -> None:
+async def test_a_challenger_that_does_not_load_is_refused(steps: Steps, at: Round) -> None:
     steps.files(at).archive.write_bytes(archive(NEXT, broken=True))
     ended = await steps.promote(at)
     assert ended.decision == "refused"
     assert ended.reason is not None
-    assert "does not answer" in ended.reason
+    assert "Failed to start workers" in ended.reason
