@@ -13,11 +13,12 @@ FIT ?=
 EVAL ?=
 SIZES ?= 10000 100000
 LOOKUP ?=
+EXPERIMENT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint check format bench bench-freshness bench-harvest bench-lookup bench-pair bench-web-iml \
-	fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
+	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -72,6 +73,10 @@ bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="1000
 
 bench-harvest: setup ## what a pair costs a harvest by stage, and what as many as MIMLv2 has would cost
 	$(BIN)/python -m bench.harvest
+
+experiment-loop: setup ## whether the network learns from masks that nobody drew, written to docs/experiment-loop.md; an hour
+	$(BIN)/python -m bench.experiment_loop $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos,--photos samples/originals \
+		--photos samples/donors) $(EXPERIMENT)
 
 bench-pair: setup ## where the time of a pair goes, and its memory, on one core
 	$(BIN)/python -m trainer.pair_timing

@@ -41,6 +41,7 @@ class Card:
     samples: int = 0
     code_sha256: str = ""
     data_sha256: str = ""
+    dataset: str = ""  # version of the samples that a share of the pictures came from, if any
     backbone_sha256: str = ""  # of the file that a pretrained backbone was taken from, if any
     started_from: str = ""  # version of the weights that the fit went on from, if any
     command: str = ""

@@ -57,6 +57,7 @@ MAY: dict[str, tuple[str, ...]] = {
     # Commands of `pentimento` under the trainer's name.
     "trainer.annotate.__main__": ("services.cli",),
     "trainer.samples.__main__": ("services.cli",),
+    "trainer.loop.__main__": ("services.cli",),
     "trainer": ("trainer", "model_archive", "services.core", "services.clients"),
 }
 """For the longest matching package: the prefixes of ours that it may import."""

@@ -21,6 +21,7 @@ from trainer.data import Batch, Example, SampleStream, batches
 from trainer.fit_settings import PREFETCH, FitSettings
 from trainer.mining import HardExamples
 from trainer.processes import Crew
+from trainer.sources import source
 from trainer.synthesis.photos import PhotoPool
 
 
@@ -43,7 +44,7 @@ class Feed(SampleStream):
             first_step=first_step * settings.accumulate,
         )
         self.rank, self.world, self.hard = crew.rank, crew.world, hard
-        self.fresh = self.example
+        self.fresh = source(settings)
         self.example = self.drawn
         self.spent = torch.zeros(settings.workers + 1, 2, dtype=torch.float64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -71,7 +72,7 @@ class Chosen(SampleStream):
 
     def __init__(self, settings: FitSettings, pool: PhotoPool, indices: np.ndarray) -> None:
         super().__init__(settings.network, pool, seed=settings.seed, size=settings.size, batch=settings.batch)
-        self.fresh, self.indices = self.example, indices
+        self.fresh, self.indices = source(settings), indices
         self.example = self.drawn
 
     def drawn(self, pool: PhotoPool, seed: int, index: int, size: int) -> Example:

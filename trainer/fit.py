@@ -1,6 +1,7 @@
 """Fits a network on generated forgeries: `python -m trainer.fit difference|web_iml --photos DIR --minutes 20`.
 
-In: photographs (and outlines of things in them, where known). Out: a safetensors file with the averaged weights, and
+In: photographs (and outlines of things in them, where known), and for the single-image network the samples of a frozen
+dataset version, where wanted. Out: a safetensors file with the averaged weights, and
 with seed, code and data hashes, command and calibration in its metadata. A checkpoint beside it lets `--resume` go on
 after an interruption. Reads top to bottom: pool, network, loop, calibration, file. The same code runs on one CPU and,
 started by `accelerate launch -m trainer.fit ...`, on many GPUs and nodes; docs/fitting.md is the page for users.
@@ -76,6 +77,7 @@ def fit(settings: FitSettings, console: Console) -> weights.Card:
         seed=settings.seed,
         code_sha256=code_digest(),
         data_sha256=pool.digest(),
+        dataset=settings.dataset,
         backbone_sha256="" if settings.backbone_weights is None else sha256(settings.backbone_weights),
         started_from="" if settings.start_from is None else weights.load(settings.start_from).version,
         command=settings.command,
@@ -259,6 +261,7 @@ def _tracking(settings: FitSettings, state: State, crew: Crew, console: Console,
     known = {
         "code_sha256": card.code_sha256,
         "data_sha256": card.data_sha256,
+        "dataset": card.dataset,
         "backbone_sha256": card.backbone_sha256,
         "started_from": card.started_from,
         "processes": str(crew.world),

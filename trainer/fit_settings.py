@@ -21,9 +21,13 @@ from model_archive.networks import registry
 from model_archive.networks.backbones import WEIGHTS as BACKBONE_WEIGHTS
 from trainer import profiles
 from trainer.loss import LossWeights
+from trainer.synthesis.edits import EDITS
 
 PREFETCH = 3
 """Batches that each maker of samples may be ahead of the fit, as `trainer.data.batches` has it."""
+
+KINDS = tuple(make.__name__ for make, _ in EDITS)
+"""Kinds of generated forgeries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class FitSettings:
     compile: bool = False  # torch.compile: minutes at the start, faster steps; for GPUs
     backbone_weights: Path | None = None  # safetensors file that a network's backbone starts from
     start_from: Path | None = None  # fitted weights of the same network to go on from, with a schedule of its own
+    kinds: tuple[str, ...] = ()  # generated forgeries of these kinds alone, a single edit each; empty: as they come
+    dataset: str = ""  # frozen version of samples that a share of the pictures comes from
+    objects: Path = Path("data/objects")  # folder of the object store that holds it
+    samples_share: float = 0.5  # of the pairs of twins, 0..1, where there is a dataset
     checkpoint_every: int = 250  # steps
     resume: bool = False
     calibration_samples: int = 400
@@ -88,7 +96,7 @@ class FitSettings:
 
 PROFILED = frozenset(each.name for each in fields(FitSettings)) - {
     *("network", "photos", "outlines", "out", "version", "loss", "mining", "resume", "track", "command"),
-    *("backbone_weights", "start_from", "device", "half"),
+    *("backbone_weights", "start_from", "kinds", "dataset", "objects", "device", "half"),
 } | {"mine"}
 """What a profile may set: what depends on the machine or on how long a fit is to be."""
 
@@ -114,6 +122,7 @@ def parsed(arguments: list[str]) -> FitSettings:
     options["workers"] = makers(str(options["workers"]), options["threads"], options["device"])
     options["photos"] = tuple(options["photos"] or [Path("samples")])
     options["outlines"] = tuple(options["outlines"])
+    options["kinds"] = tuple(options["kinds"])
     if options["backbone_weights"] is not None:
         options["backbone_weights"] = Path(options["backbone_weights"])
     options["out"] = options["out"] or weights.default_path(options["network"])
@@ -169,6 +178,9 @@ def _parser(base: FitSettings) -> argparse.ArgumentParser:
     parser.add_argument(
         "--start-from", type=Path, help="fitted weights of the same network to go on from (a warm start)"
     )
+    parser.add_argument("--kind", dest="kinds", action="append", default=[], choices=KINDS, help="only such forgeries")
+    parser.add_argument("--dataset", default="", metavar="ds-...", help="frozen samples to fit on, too (web_iml)")
+    parser.add_argument("--objects", type=Path, default=base.objects, help="folder of the object store that holds them")
     _add_sizes(parser, base)
     _add_machine(parser, base)
     return parser
@@ -188,6 +200,9 @@ def _add_sizes(parser: argparse.ArgumentParser, base: FitSettings) -> None:
     parser.add_argument("--seed", type=int, default=base.seed)
     parser.add_argument("--checkpoint-every", type=int, default=base.checkpoint_every, help="steps")
     parser.add_argument("--calibration-samples", type=int, default=base.calibration_samples)
+    parser.add_argument(
+        "--samples-share", type=float, default=base.samples_share, help="share of the dataset's samples"
+    )
     mining = base.mining
     parser.add_argument(
         "--mine",
@@ -214,6 +229,10 @@ def _checked(parser: argparse.ArgumentParser, options: dict[str, Any]) -> None:
     for name in ("batch", "accumulate", "size", "checkpoint_every"):
         if options[name] < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 at least, not {options[name]}")
+    if (options["dataset"] or options["kinds"]) and options["network"] not in registry.WEB_IML:
+        parser.error(f"--dataset and --kind are for {', '.join(registry.WEB_IML)}, which look at single pictures")
+    if not 0.0 <= options["samples_share"] <= 1.0:
+        parser.error(f"--samples-share is a share, 0 to 1, not {options['samples_share']}")
     mining: Mining = options["mining"]
     if not 0.0 <= mining.share <= 1.0:
         parser.error(f"--mine is a share, 0 to 1, not {mining.share}")

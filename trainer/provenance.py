@@ -21,8 +21,10 @@ SOURCES = (
     "trainer/mining.py",
     "trainer/processes.py",
     "trainer/profiles",
+    "trainer/samples/reading.py",
     "trainer/schedule.py",
     "trainer/scoring.py",
+    "trainer/sources.py",
     "trainer/synthesis",
 )
 """What decides a fit's result; their hash travels with the weights."""

@@ -73,7 +73,7 @@ def settings_of(data: Path | None) -> Settings:
     try:
         return load_settings(data)
     except ValidationError as error:
-        raise wrong_use(f"the settings do not fit: {_faults(error, 'PENTIMENTO_')}") from error
+        raise wrong_use(f"the settings do not fit: {faults(error, 'PENTIMENTO_')}") from error
 
 
 def policy_in(settings: Settings) -> Policy:
@@ -85,7 +85,7 @@ def policy_in(settings: Settings) -> Policy:
     except OSError as error:
         raise wrong_use(f"the policy {settings.policy.file} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise wrong_use(f"{settings.policy.file} is no policy: {_faults(error)}") from error
+        raise wrong_use(f"{settings.policy.file} is no policy: {faults(error)}") from error
 
 
 def wrong_use(message: str) -> typer.BadParameter:
@@ -143,7 +143,7 @@ def progress(*, hidden: bool = False) -> Progress:
 _DECISION_COLOURS = {"manipulated": "red", "inconclusive": "yellow", "no_evidence": "green", "rejected": "magenta"}
 
 
-def _faults(error: ValidationError, prefix: str = "") -> str:
+def faults(error: ValidationError, prefix: str = "") -> str:
     """What does not fit and where, without the values: some of them are secrets."""
     faults = []
     for each in error.errors():

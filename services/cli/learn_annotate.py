@@ -39,15 +39,16 @@ def annotate(
 
     Example: pentimento learn annotate --tenant acme --limit 100
     """
-    outcomes = asyncio.run(_annotated(settings_of(data), tenant, limit, side, threads, as_json))
+    outcomes = asyncio.run(annotated(settings_of(data), tenant, limit, side, threads, as_json))
     note(", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())) or "no case waits")
     if outcomes["failed"]:
         fail(f"{outcomes['failed']} cases failed: see their `error`")
 
 
-async def _annotated(
+async def annotated(
     settings: Settings, tenant: str, limit: int | None, side: int, threads: int, as_json: bool
 ) -> Counter[str]:
+    """Annotates a tenant's hard cases. Returns how many had which outcome."""
     import torch
 
     from trainer.annotate.originals import Originals, Search

@@ -63,8 +63,8 @@ def add(tenant: TenantOption = "default", as_json: JsonOption = False, data: Dat
 
     Example: pentimento learn samples add --tenant acme
     """
-    added = asyncio.run(_added(settings_of(data), tenant, as_json))
-    note(f"{added} samples of tenant {tenant} added")
+    count = asyncio.run(added(settings_of(data), tenant, as_json))
+    note(f"{count} samples of tenant {tenant} added")
 
 
 @samples.command()
@@ -161,18 +161,19 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Database, Objects]]
         objects.close()
 
 
-async def _added(settings: Settings, tenant: str, as_json: bool) -> int:
-    added = 0
+async def added(settings: Settings, tenant: str, as_json: bool) -> int:
+    """Adds a tenant's kept annotations to the manifest. Returns how many were none before."""
+    count = 0
     async with opened_database(settings) as database:
         waiting = await Annotations(database).kept(tenant)
         with progress(hidden=as_json) as bar:
             for labelled in bar.track(waiting, description="adding"):
                 sample = await Samples(database).add(labelled)
                 if sample is not None:
-                    added += 1
+                    count += 1
                     if as_json:
                         write_lines([sample.facts() | {"group": sample.group, "set_aside": sample.set_aside}])
-    return added
+    return count
 
 
 async def _frozen(settings: Settings, tenants: list[str], caps: Caps, shard_bytes: int) -> Version:

@@ -110,7 +110,7 @@ def promote(
     archive = _registered(model, what, registry) if registry else _archive(model, Path(what))
 
     async def run() -> tuple[Promotion | None, str | None]:
-        async with _promoting(settings) as promoting:
+        async with promoting_opened(settings) as promoting:
             version = what
             if archive is not None:
                 version, content = archive
@@ -151,7 +151,7 @@ def rollback(
     _known(model)
 
     async def run() -> Promotion | None:
-        async with _promoting(settings_of(data)) as promoting:
+        async with promoting_opened(settings_of(data)) as promoting:
             return await promoting.promoter.rollback(model, reason=reason, of=of)
 
     _say(asyncio.run(run()), model, as_json)
@@ -171,7 +171,7 @@ def watch(
     _known(model)
 
     async def run() -> str | None:
-        async with _promoting(settings_of(data)) as promoting:
+        async with promoting_opened(settings_of(data)) as promoting:
             champion = await promoting.promoter.restore(model)
             newest = await _newest(promoting, model)
             if champion is None or newest is None or newest.action == "rolled_back":
@@ -225,7 +225,7 @@ def _show_agreement(found: Sequence[Agreement], as_json: bool) -> None:
 
 async def _rows(settings: Settings) -> list[Row]:
     rows: list[Row] = []
-    async with _promoting(settings, tell=False) as promoting:
+    async with promoting_opened(settings, tell=False) as promoting:
         for model in MODELS:
             try:
                 loaded = await promoting.serving.served(model)
@@ -239,7 +239,7 @@ async def _rows(settings: Settings) -> list[Row]:
 
 
 @asynccontextmanager
-async def _promoting(settings: Settings, *, tell: bool = True) -> AsyncIterator[Promoting]:
+async def promoting_opened(settings: Settings, *, tell: bool = True) -> AsyncIterator[Promoting]:
     """What promotes, with the golden pictures. Kafka may be away: then events are sent another time."""
     from model_archive.check import GOLDEN
 

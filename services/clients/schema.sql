@@ -483,3 +483,25 @@ create table if not exists shadow (
     judged_at         timestamptz not null default now(),
     primary key (tenant, upload_id, challenger)
 );
+
+-- -- rounds.py -------------------------------------------------------------------------------------------------------
+
+-- Rounds of the learning loop, one in work at most: `step` is in work, or was the last. Names no picture.
+create table if not exists round (
+    id          bigint generated always as identity primary key,
+    step        text not null default 'annotate',
+    options     jsonb not null,
+    started_at  timestamptz not null default now(),
+    finished_at timestamptz,
+    new_samples integer,
+    dataset     text,
+    champion    text,
+    challenger  text,
+    weights_key text,
+    report_key  text,
+    decision    text,
+    reason      text,
+    versions    jsonb not null default '{}',
+    times       jsonb not null default '{}'
+);
+create unique index if not exists round_open on round ((true)) where finished_at is null;

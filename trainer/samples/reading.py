@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -75,10 +76,62 @@ def examples(fetch: Fetch, files: Sequence[ShardFile], *, seed: int, epoch: int 
         file = files[place]
         data = fetch(file.object_key)
         if digest(data) != file.sha256:
-            raise Broken(f"shard {file.object_key} is not the one that was frozen: fetch it and index.json again")
+            raise _not_frozen(file)
         members = list(unpack(data))
         for chosen in rng.permutation(len(members)):
             yield _example(members[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sample lies in a shard's file: offset and bytes of its picture and of its mask."""
+
+    shard: Path
+    picture: tuple[int, int]
+    mask: tuple[int, int]
+    facts: Mapping[str, Any]
+
+    def member(self) -> Member:
+        """The sample itself."""
+        with self.shard.open("rb") as file:
+            picture, mask = (_part(file, *span) for span in (self.picture, self.mask))
+        return Member(picture, mask, self.facts)
+
+
+def places(root: Path, version: str, split: Split) -> list[Place]:
+    """Where every sample of one side of a version lies, below a folder; always in the same order.
+
+    For those who want samples in an order of their own. Raises Broken where the version is not there, or a shard's
+    bytes are not those that were frozen.
+    """
+    fetch = folder(root)
+    try:
+        files = shards(fetch, version, split)
+        for file in files:
+            if digest(fetch(file.object_key)) != file.sha256:
+                raise _not_frozen(file)
+        return [place for file in files for place in _places(root / file.object_key)]
+    except OSError as error:
+        text = f"{root} does not hold all of dataset version {version}: {error}. Give the object store's folder"
+        raise Broken(text) from error
+
+
+def _places(shard: Path) -> Iterator[Place]:
+    with tarfile.open(shard, mode="r:") as tar:
+        entries = tar.getmembers()
+    for first in range(0, len(entries), 3):
+        picture, mask, facts = ((each.offset_data, each.size) for each in entries[first : first + 3])
+        with shard.open("rb") as file:
+            yield Place(shard, picture, mask, json.loads(_part(file, *facts)))
+
+
+def _part(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+def _not_frozen(file: ShardFile) -> Broken:
+    return Broken(f"shard {file.object_key} is not the one that was frozen: fetch it and index.json again")
 
 
 def _example(member: Member) -> Example:
