@@ -96,9 +96,10 @@ async def test_a_round_that_was_killed_after_its_freeze_goes_on_and_the_next_fin
     assert (entry.version, entry.dataset, entry.aliases) == (ended["challenger"], frozen["name"], ("challenger",))
     second = await looped(reviewed, options)
     assert (second["decision"], second["reason"]) == ("too_few", "0 new training samples of 4")
-    listed = run(reviewed, "learn", "rounds", "--json").lines
-    assert [(each["id"], each["decision"]) for each in listed] == [(2, "too_few"), (1, "registered")]
-    assert "0 new training samples of 4" in run(reviewed, "learn", "loop", "--status").stdout
+    listed = await asyncio.to_thread(run, reviewed, "learn", "rounds", "--json")
+    assert [(each["id"], each["decision"]) for each in listed.lines] == [(2, "too_few"), (1, "registered")]
+    newest = await asyncio.to_thread(run, reviewed, "learn", "loop", "--status")
+    assert "0 new training samples of 4" in newest.stdout
 
 
 @pytest.mark.slow
