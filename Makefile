@@ -92,7 +92,7 @@ fit-constrained: setup ## the three networks of the pair model; FIT="--profile g
 	$(BIN)/python -m trainer.fit pair_kind $(FIT_DATA) --steps 500 --version 0.2.0 $(FIT)
 
 fit-web-iml: setup ## the single-image network
-	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --steps 3500 --version 0.3.0 $(FIT)
+	$(BIN)/python -m trainer.fit web_iml $(FIT_DATA) --steps 6800 --version 0.4.0 $(FIT)
 
 fit-embedder: setup ## the network that finds originals by their parts
 	$(BIN)/python -m trainer.fit embedder $(FIT_DATA) --size 96 --minutes 40 --peak-rate 0.002 --warmup-steps 50 --seed 20261127 $(FIT)

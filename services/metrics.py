@@ -74,6 +74,10 @@ class Metrics:
         self.late_oldest = Gauge("pentimento_late_oldest_seconds", "Age of the oldest of them.", registry=registry)
         # What became of them. `outcome`: sent (to judge), revised, or why the verdict stayed (core/judge/late.py).
         self.late = Counter("pentimento_late_uploads_total", "Late originals' uploads.", ["outcome"], registry=registry)
+        # Uploads that wait to be judged again by other models, by the database; and what became of them. `outcome`:
+        # sent, revised, unchanged (judged again, nothing new), or why the verdict stayed (core/judge/rejudge.py).
+        self.rejudge_queued = Gauge("pentimento_rejudge_queued_uploads", "Uploads to be re-judged.", registry=registry)
+        self.rejudged = Counter("pentimento_rejudge_uploads_total", "Re-judged.", ["outcome"], registry=registry)
         # Originals that matched more earlier uploads than `late.max_uploads`.
         self.late_cut = Counter("pentimento_late_cut_total", "Originals with too many uploads.", registry=registry)
         # Uploads whose lookup passed over something on the stop list; registrations of pictures that are on it.

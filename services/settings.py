@@ -181,6 +181,25 @@ class LateSettings(Section):
     ] = 120
 
 
+class RejudgeSettings(Section):
+    uploads_per_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1000,
+            description="Earlier uploads a second that `pentimento rejudge` has judged again, all workers together, "
+            "where it was not given a rate. 0 holds every run back.",
+        ),
+    ] = 1
+    max_lag: Annotated[
+        int,
+        Field(ge=0, description="None is judged again while more messages than that wait for `intake` and `judge`."),
+    ] = 10
+    lease_s: Annotated[
+        float, Field(gt=0, description="After so long an upload that a dead worker had in work is taken up again.")
+    ] = 120
+
+
 class StopListSettings(Section):
     flat_quality: Annotated[
         int,
@@ -300,6 +319,7 @@ class Settings(BaseSettings):
     shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()
     late: LateSettings = LateSettings()
+    rejudge: RejudgeSettings = RejudgeSettings()
     stop_list: StopListSettings = StopListSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     words: WordSettings = WordSettings()

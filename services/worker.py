@@ -30,6 +30,7 @@ from services.clients.late import LateQueue, Uploads
 from services.clients.ledger import Ledger
 from services.clients.models import Watch
 from services.clients.objects import Objects
+from services.clients.rejudge import RejudgeQueue
 from services.clients.shadows import Shadows
 from services.clients.stoplist import StopList
 from services.clients.words import WordIndex
@@ -51,15 +52,18 @@ from services.opening import (
 from services.settings import Settings, load_settings
 from services.stream import exits
 from services.stream.app import StreamApp
+from services.stream.backlog import Way
+from services.stream.causes import Causes
 from services.stream.freshness import Freshness
 from services.stream.guard import Guard
 from services.stream.intake import Intake
 from services.stream.judge import Judge
-from services.stream.late import Late, Tables
+from services.stream.late import Late
 from services.stream.learn import Learn
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
 from services.stream.registry import Registry
+from services.stream.rejudge import Rejudge
 from services.stream.shadowing import Shadowing
 from services.stream.stage import Progress, Stage, Surroundings
 from services.stream.vectors import PictureVectors
@@ -83,7 +87,7 @@ class Worker:
         self._telemetry = telemetry
         self._progress = Progress(monotonic)
         self._stack = AsyncExitStack()
-        self._beside: list[Late | Freshness] = []
+        self._beside: list[Late | Rejudge | Freshness] = []
         self._freshness: Freshness | None = None
         self._database: Database
         self._sender: EventSender
@@ -192,7 +196,8 @@ class Worker:
             words=words,
         )
         self._freshness = self._fresh()
-        self._beside = [self._freshness, self._late(lookup, queue, objects, candidates)]
+        way = self._way(lookup, objects, candidates)
+        self._beside = [self._freshness, self._late(way, queue), self._rejudge(way)]
         registry = Registry(
             candidates=candidates,
             uploads=Uploads(self._database),
@@ -245,22 +250,36 @@ class Worker:
             max_pixels=self._settings.intake.max_pixels,
         )
 
-    def _late(self, lookup: Lookup, queue: LateQueue, objects: Objects, candidates: Candidates) -> Late:
+    def _way(self, lookup: Lookup, objects: Objects, candidates: Candidates) -> Way:
+        """What uploads need that are judged again."""
+
         async def deliver(event: Event) -> None:
             with self._telemetry.span_send(event.topic, key=event.key().encode(), message_id=event.event_id()):
                 trace = self._telemetry.inject()
                 await self._sender.send(encode(event, source=self._settings.source, time=now(), trace=trace))
 
-        return Late(
-            tables=Tables(queue, candidates, Ledger(self._database)),
+        return Way(
+            candidates=candidates,
+            ledger=Ledger(self._database),
             fetch=partial(objects.get, max_bytes=self._settings.intake.max_bytes),
             lookup=lookup,
-            policy=read_policy(self._settings.policy),
-            settings=self._settings.late,
             deliver=deliver,
             telemetry=self._telemetry,
             now=now,
         )
+
+    def _late(self, way: Way, queue: LateQueue) -> Late:
+        return Late(way, queue=queue, policy=read_policy(self._settings.policy), settings=self._settings.late)
+
+    def _rejudge(self, way: Way) -> Rejudge:
+        reader = EventReader(kafka_connection(self._settings.kafka))
+
+        async def lag() -> int:
+            groups = [topology.GROUPS[name] for name in ("intake", "judge")]
+            lags = [await reader.lag(group.consumer_group, group.reads) for group in groups]
+            return sum(messages for lag in lags for messages in lag.values())
+
+        return Rejudge(way, queue=RejudgeQueue(self._database), settings=self._settings.rejudge, lag=lag)
 
     async def _judge(self) -> Judge:
         watch = Watch(
@@ -273,7 +292,7 @@ class Worker:
             objects=open_objects(self._settings.objects),
             models=models,
             ledger=Ledger(self._database),
-            late=LateQueue(self._database),
+            causes=Causes(LateQueue(self._database), RejudgeQueue(self._database), self._telemetry),
             policy=read_policy(self._settings.policy),
             max_bytes=self._settings.intake.max_bytes,
             telemetry=self._telemetry,

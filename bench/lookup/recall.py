@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ from rich.progress import track
 from bench.lookup.changes import CHANGES, Change, Pixels, Source
 from bench.lookup.methods import Embedder, Index, Looks, looks, verified
 from services.core.events import Candidate
-from services.core.intake.lookup import Verified, rank, verify
+from services.core.intake.lookup import Verified, features_of, rank, verify_features
 from trainer.synthesis.photos import Photo, read_labels, read_rgb
 
 NOBODY = "not registered"
@@ -165,7 +167,13 @@ def _verified(jobs: Sequence[tuple[bytes, list[Photo]]], workers: int) -> Iterat
 def _verify(job: tuple[bytes, list[Photo]]) -> tuple[Verified | None, ...]:
     cv2.setNumThreads(1)
     data, photos = job
-    return verify(data, [photo.path.read_bytes() for photo in photos]) if photos else ()
+    return verify_features(data, [_features(photo.path) for photo in photos]) if photos else ()
+
+
+@cache
+def _features(path: Path) -> bytes:
+    """A registered photograph's local features, which are kept as the service keeps them."""
+    return features_of(path.read_bytes())
 
 
 def _sought(

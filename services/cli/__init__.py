@@ -19,6 +19,7 @@ from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
 from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
+from services.cli.rejudge import rejudge
 from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
@@ -38,6 +39,7 @@ originals.command()(embedders)
 originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
+app.add_typer(rejudge, name="rejudge")
 app.add_typer(replay, name="replay")
 app.command()(mask)
 app.command()(annotate)

@@ -74,7 +74,7 @@ class Annotations:
         """Kept annotations that are no sample yet, in the order in which they were made."""
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_KEPT, {"tenant": tenant})).fetchall()
-        return [_labelled(row) for row in rows]
+        return [labelled_of(row, row["said_by"]) for row in rows]
 
 
 # A content may have had several uploads: the newest verdict and the newest review of any of them count.
@@ -169,7 +169,8 @@ def _row(of: OpenCase, annotator: str, found: AnnotatedCase) -> dict[str, Any]:
     }
 
 
-def _labelled(row: Mapping[str, Any]) -> Labelled:
+def labelled_of(row: Mapping[str, Any], annotator: str) -> Labelled:
+    """The labelled picture in a row of an annotation or a sample."""
     return Labelled(
         tenant=row["tenant"],
         image=StoredImage.model_validate({name: row[name] for name in StoredImage.model_fields}),
@@ -179,5 +180,5 @@ def _labelled(row: Mapping[str, Any]) -> Labelled:
         area=row["area"],
         qes=row["qes"],
         source=row["source"],
-        annotator=row["said_by"],
+        annotator=annotator,
     )

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from psycopg.types.json import Jsonb
 
 from services.clients.database import Database, storable
-from services.core.events import Fingerprint, StoredImage
+from services.core.events import Candidate, Fingerprint, StoredImage
 from services.core.intake.fingerprint import orientations
 from services.core.intake.stoplist import StopRules
 
@@ -46,6 +46,21 @@ class Neighbour:
 
     picture: Picture
     distance: int
+
+    def candidate(self, inliers: int, overlap: float, homography: tuple[float, ...] | None) -> Candidate:
+        """What verdicts say of it, with what verification found."""
+        return Candidate(
+            original_id=self.picture.original_id,
+            sha256=self.picture.image.sha256,
+            object_key=self.picture.image.object_key,
+            trusted=self.picture.trusted,
+            source=self.picture.source,
+            registered_at=self.picture.registered_at,
+            distance=self.distance,
+            inliers=inliers,
+            overlap=overlap,
+            homography=homography,
+        )
 
 
 @dataclass(frozen=True, slots=True)

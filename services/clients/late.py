@@ -17,7 +17,7 @@ from services.clients.database import Connection, Database
 from services.core.intake.fingerprint import orientations
 
 FIRST_DEPTH = 64  # uploads that are looked through around an original; four times as many while all of them are near
-State = Literal["sent", "revised", "skipped"]
+State = Literal["sent", "revised", "unchanged", "skipped"]  # unchanged: re-judging only
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from services.clients.database import Connection, Database
 from services.core.errors import Broken, Unavailable
 from services.core.events import ModelVersion, VerdictReached
+from services.core.judge.again import names
 
 
 class Ledger:
@@ -79,7 +80,7 @@ class Ledger:
         query = {
             "tenant": tenant,
             "sha256": sha256,
-            "models": _names(models),
+            "models": names(models),
             "policy_version": policy_version,
             "candidate_sha256": candidate_sha256,
         }
@@ -146,15 +147,11 @@ def _row(verdict: VerdictReached, cause: str | None) -> dict[str, Any]:
         "path": verdict.path.value,
         "sha256": None if verdict.image is None else verdict.image.sha256,
         "candidate_sha256": None if verdict.candidate is None else verdict.candidate.sha256,
-        "models": _names(verdict.models),
+        "models": names(verdict.models),
         "policy_version": verdict.policy_version,
         "judged_at": verdict.judged_at,
         "event": verdict.to_bytes().decode(),
     }
-
-
-def _names(models: Iterable[ModelVersion]) -> list[str]:
-    return sorted({f"{model.name}@{model.version}" for model in models})
 
 
 def _parsed(event: str) -> VerdictReached:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from services.clients.annotations import labelled_of
 from services.clients.database import Connection, Database
-from services.core.events import StoredImage
 from services.core.learn.samples import (
     Group,
     Labelled,
@@ -101,17 +101,7 @@ async def _group_of(connection: Connection, pictures: Sequence[str]) -> Group:
 
 def sample_of(row: Mapping[str, Any]) -> Sample:
     """The sample in a row of the manifest."""
-    labelled = Labelled(
-        tenant=row["tenant"],
-        image=StoredImage.model_validate({name: row[name] for name in StoredImage.model_fields}),
-        mask_key=row["mask_key"],
-        original_sha256=row["original_sha256"],
-        kind=row["kind"],
-        area=row["area"],
-        qes=row["qes"],
-        source=row["source"],
-        annotator=row["annotator"],
-    )
+    labelled = labelled_of(row, row["annotator"])
     return Sample(row["id"], labelled, row["group_id"], row["split"], row["set_aside"])
 
 

@@ -287,6 +287,44 @@ create table if not exists hard_case_reason (
     primary key (tenant, sha256, reason)
 );
 
+-- -- rejudge.py ------------------------------------------------------------------------------------------------------
+
+-- Requests to reach verdicts again by `models` (`name@version`). `rate`: uploads a second, null: as the settings say;
+-- `next_at` is the pace of all processes together.
+create table if not exists rejudge_run (
+    id         bigint generated always as identity primary key,
+    chosen     jsonb not null,
+    models     text[] not null,
+    rate       double precision,
+    next_at    timestamptz not null default '-infinity',
+    created_at timestamptz not null default now()
+);
+
+-- The uploads of a run, each with what its verdict said at `revision` and, once judged again, says now. `state`: queued,
+-- sent (on its way to judge), revised, unchanged (judged again, nothing new), skipped (`reason` says why).
+create table if not exists rejudge (
+    run          bigint not null references rejudge_run (id),
+    tenant       text not null,
+    upload_id    text not null,
+    revision     integer not null,
+    decision     text not null,
+    path         text not null,
+    score        double precision,
+    new_decision text,
+    new_path     text,
+    new_score    double precision,
+    state        text not null default 'queued'
+                 check (state in ('queued', 'sent', 'revised', 'unchanged', 'skipped')),
+    reason       text,
+    attempts     integer not null default 0,
+    queued_at    timestamptz not null default now(),
+    due_at       timestamptz not null default now(),
+    settled_at   timestamptz,
+    primary key (run, tenant, upload_id)
+);
+create index if not exists rejudge_due on rejudge (run, due_at) where state = 'queued';
+create index if not exists rejudge_of_upload on rejudge (tenant, upload_id);
+
 -- -- annotations.py -------------------------------------------------------------------------------------------------
 
 -- What became of a hard case at the hands of a version of the annotator. `decision_id` is the review that was heeded,
@@ -395,6 +433,7 @@ create table if not exists erasure (
     erased_at    timestamptz not null default now()
 );
 create index if not exists erasure_of_content on erasure (tenant, content_mark);
+
 -- -- promotions.py ---------------------------------------------------------------------------------------------------
 
 -- Versions of models that may serve; their archives lie in the object store, by their content.

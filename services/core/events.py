@@ -167,11 +167,26 @@ class Candidate(Contract):
     ] = None
 
 
+class ModelVersion(Contract):
+    """A model that took part in a verdict."""
+
+    name: str
+    version: str
+
+
 class LateOriginal(Contract):
     """A trusted original that was registered after an upload that it matches had been looked up."""
 
     original_id: Identifier
     sha256: Sha256
+
+
+class Rejudging(Contract):
+    """An earlier verdict that is to be reached again, because other models serve now."""
+
+    run: Annotated[int, Field(ge=1, description="Which `pentimento rejudge` asked.")]
+    revision: Annotated[int, Field(ge=0, description="The verdict's revision that is judged again.")]
+    models: Annotated[tuple[ModelVersion, ...], Field(description="Who is to judge it.")]
 
 
 class ImageIntaken(Event):
@@ -193,9 +208,13 @@ class ImageIntaken(Event):
     late_original: Annotated[
         LateOriginal | None, Field(description="Why the upload is to be judged again; absent the first time.")
     ] = None
+    rejudging: Annotated[Rejudging | None, Field(description="The same, where not an original but a model is new.")] = (
+        None
+    )
 
     def event_id(self) -> str:
         again = f"/late/{self.late_original.sha256}" if self.late_original else ""
+        again += f"/rejudge/{self.rejudging.run}" if self.rejudging else ""
         return str(uuid5(NAMESPACE, f"intaken/{self.tenant}/{self.upload_id}{again}"))
 
     def key(self) -> str:
@@ -258,13 +277,6 @@ class Reason(Contract):
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     text: str
-
-
-class ModelVersion(Contract):
-    """A model that took part in a verdict."""
-
-    name: str
-    version: str
 
 
 class VerdictReached(Event):

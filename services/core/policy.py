@@ -38,7 +38,7 @@ class Policy(BaseModel):
     # likely authentic than not is no case for a person. Unconstrained: the scores that 1 % and 5 % of held-out
     # photographs exceed, after what platforms do to them (`python -m trainer.budget`).
     constrained: PathPolicy = PathPolicy(manipulated_at=0.8, doubtful_at=0.5, least_area=0.0005)
-    unconstrained: PathPolicy = PathPolicy(manipulated_at=0.89, doubtful_at=0.757, least_area=0.002)
+    unconstrained: PathPolicy = PathPolicy(manipulated_at=0.898, doubtful_at=0.774, least_area=0.002)
     least_overlap: Annotated[
         Share, Field(description="A candidate that covers less of the upload is not compared.")
     ] = 0.3

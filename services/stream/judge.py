@@ -1,7 +1,7 @@
 """Judge: an accepted upload in, its one verdict out.
 
-route -> constrained and/or unconstrained -> verdict. An upload that a late original matches comes again and has its
-verdict revised, once. The verdict is written to the ledger before it is published, and
+route -> constrained and/or unconstrained -> verdict. An upload that is to be judged again (`causes.py`) comes again
+and has its verdict revised, once for a cause. The verdict is written to the ledger before it is published, and
 what the ledger holds is published: a redelivered message repeats the first verdict, whatever the models say by then.
 """
 
@@ -13,20 +13,18 @@ from datetime import datetime
 
 import structlog
 
-from services.clients.late import LateQueue
 from services.clients.ledger import Ledger
 from services.clients.models import Localisation, Models
 from services.clients.objects import Objects
 from services.core.errors import Broken, Rejected
-from services.core.events import ImageIntaken, LateOriginal, ModelVersion, VerdictReached
+from services.core.events import ImageIntaken, ModelVersion, VerdictReached
 from services.core.intake.keys import mask_key
-from services.core.judge.late import cause, revised, why_not
 from services.core.judge.mask import describe, to_full_resolution
 from services.core.judge.route import Alone, Compare, Identical, Route, route
 from services.core.judge.verdict import Finding, decide, judged, needs_unconstrained, rejected, reused
 from services.core.pixels import encode_png, read_mask_png
 from services.core.policy import Policy
-from services.stream.late import skipped
+from services.stream.causes import Cause, Causes
 from services.stream.timings import Timings
 from services.telemetry import Telemetry
 
@@ -42,7 +40,7 @@ class Judge:
         objects: Objects,
         models: Models,
         ledger: Ledger,
-        late: LateQueue,
+        causes: Causes,
         policy: Policy,
         max_bytes: int,
         telemetry: Telemetry,
@@ -51,7 +49,7 @@ class Judge:
         self._objects = objects
         self._models = models
         self._ledger = ledger
-        self._late = late
+        self._causes = causes
         self._policy = policy
         self._max_bytes = max_bytes
         self._telemetry = telemetry
@@ -62,42 +60,43 @@ class Judge:
 
         Raises Unavailable while a part is away.
         """
-        if intake.late_original is not None:
-            return await self._again(intake, intake.late_original)
-        timings = Timings(self._telemetry)
-        way = route(intake, self._policy)
+        if (cause := self._causes.of(intake)) is not None:
+            return await self._again(intake, cause)
         try:
-            verdict = await self._earlier(intake, way, timings) or await self._analysed(intake, way, timings)
+            verdict = await self._judged(intake, route(intake, self._policy))
         except Rejected as why:
             verdict = rejected(intake, why, self._policy, now=self._now())
         return (await self._ledger.claim(verdict),)
 
-    async def _again(self, intake: ImageIntaken, late: LateOriginal) -> Sequence[VerdictReached]:
-        """The revision that a late original leads to. A redelivered message repeats it, byte for byte."""
-        verdict = await self._ledger.caused(intake.tenant, intake.upload_id, cause(late))
+    async def _again(self, intake: ImageIntaken, cause: Cause) -> Sequence[VerdictReached]:
+        """The revision that a cause leads to, if it does. A redelivered message repeats it, byte for byte."""
+        verdict = await self._ledger.caused(intake.tenant, intake.upload_id, cause.id)
         if verdict is None:
             latest = await self._ledger.latest(intake.tenant, intake.upload_id)
             if latest is None:
-                raise Broken(f"upload {intake.upload_id!r} comes again for {late.original_id!r} and has no verdict")
+                raise Broken(f"upload {intake.upload_id!r} comes again for {cause.id} and has no verdict")
             way = route(intake, self._policy)
-            why = why_not(latest, way)
-            if why is None:
-                timings = Timings(self._telemetry)
-                try:
-                    fresh = await self._earlier(intake, way, timings) or await self._analysed(intake, way, timings)
-                except Rejected as error:  # its bytes have gone since: no reason to take back what was found in them
-                    why = error.code
-                else:
-                    # A moderator may decide meanwhile: then `over` does not fit any more, and the next try leaves it.
-                    fresh = revised(fresh, late, way)
-                    verdict = await self._ledger.claim_revision(fresh, cause(late), over=latest.revision)
-            if why is not None:
-                await skipped(self._late, intake.tenant, intake.upload_id, late.sha256, why, self._telemetry)
-        if verdict is None:
-            return ()
-        if await self._late.settle(intake.tenant, intake.upload_id, late.sha256, "revised"):
-            self._telemetry.metrics.late.labels("revised").inc()
+            if why := await cause.why_not(latest, way, self._models.versions):
+                await cause.settle("skipped", reason=why)
+                return ()
+            try:
+                fresh = await self._judged(intake, way)
+            except Rejected as error:  # its bytes have gone since: no reason to take back what was found in them
+                await cause.settle("skipped", reason=error.code)
+                return ()
+            revised = cause.revised(latest, fresh, way)
+            if revised is None:
+                await cause.settle("unchanged", verdict=fresh)
+                return ()
+            # A moderator may decide meanwhile: then `over` does not fit any more, and the next try leaves it.
+            verdict = await self._ledger.claim_revision(revised, cause.id, over=latest.revision)
+        await cause.settle("revised", verdict=verdict)
         return (verdict,)
+
+    async def _judged(self, intake: ImageIntaken, way: Route) -> VerdictReached:
+        """What is found of the upload now, or was of its duplicate. Raises Rejected where it cannot be analysed."""
+        timings = Timings(self._telemetry)
+        return await self._earlier(intake, way, timings) or await self._analysed(intake, way, timings)
 
     async def _earlier(self, intake: ImageIntaken, way: Route, timings: Timings) -> VerdictReached | None:
         """The verdict of an exact duplicate, where the same models and policy judged it against the same original."""

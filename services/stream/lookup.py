@@ -130,7 +130,7 @@ class Lookup:
         if not neighbours:
             return []
         geometries = await self._verified(known, neighbours)
-        return [_candidate(neighbour, geometry) for neighbour, geometry in zip(neighbours, geometries, strict=True)]
+        return [n.candidate(g.inliers, g.overlap, g.homography) for n, g in zip(neighbours, geometries, strict=True)]
 
     async def _near(self, tenant: str, known: Known, embedding: Embedding | None) -> list[Neighbour]:
         """What is worth verifying: at most `max_candidates` pictures, PDQ's first."""
@@ -220,19 +220,3 @@ def _cut(neighbours: list[Neighbour], at_most: int) -> list[Neighbour]:
         farthest = max((place for place, each in enumerate(left) if not each.picture.trusted), default=len(left) - 1)
         del left[farthest]
     return left
-
-
-def _candidate(neighbour: Neighbour, geometry: Geometry) -> Candidate:
-    picture = neighbour.picture
-    return Candidate(
-        original_id=picture.original_id,
-        sha256=picture.image.sha256,
-        object_key=picture.image.object_key,
-        trusted=picture.trusted,
-        source=picture.source,
-        registered_at=picture.registered_at,
-        distance=neighbour.distance,
-        inliers=geometry.inliers,
-        overlap=geometry.overlap,
-        homography=geometry.homography,
-    )

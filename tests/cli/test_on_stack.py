@@ -15,15 +15,17 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from services.cli.connections import messages, opened_sender
+from services.cli.connections import messages, opened_database, opened_sender
 from services.cli.originals_import import BATCH
+from services.clients.ledger import Ledger
 from services.core import topology
 from services.core.envelope import Message, decode
-from services.core.events import DeadLetter
+from services.core.events import DeadLetter, VerdictReached
 from services.core.intake.fingerprint import MAX_DISTANCE, distance, fingerprint
 from services.core.pixels import open_image
 from services.settings import load_settings
 from tests.cli.conftest import SAMPLES, Pentimento
+from tests.clients.examples import OLD, doubted
 
 UPLOADS, ORIGINALS = SAMPLES / "uploads", SAMPLES / "originals"
 
@@ -149,6 +151,45 @@ def test_an_original_that_comes_late_is_reported(on_stack: Pentimento, tenant: s
     assert [(line["upload_id"], line["revision"], line["path"]) for line in verdicts.lines] == [
         (upload, 1, "constrained-spg")
     ]
+
+
+def test_a_doubtful_verdict_of_an_older_model_is_judged_again_and_reported(on_stack: Pentimento, tenant: str) -> None:
+    upload, path = f"{tenant}-doubtful", UPLOADS / "windmill-giraffe.jpg"
+    asyncio.run(_judged_before(on_stack, doubted(path.read_bytes(), upload, tenant=tenant)))
+    submitted = on_stack("submit", path, "--id", upload, "--tenant", tenant, "--wait", "--json")
+    assert submitted.lines[0]["models"] == [OLD.model_dump()]
+    while not on_stack("verdicts", "--tenant", tenant, "--json").lines:
+        pass  # until learn has it
+    asking = ("rejudge", "--tenant", tenant, "--json")
+    (count,) = on_stack(*asking, "--dry-run").lines
+    assert (count["path"], count["decision"], count["uploads"]) == ("unconstrained", "inconclusive", 1)
+    assert on_stack(*asking, "--until", "2020-01-01").lines == []
+    (run,) = on_stack(*asking, "--rate", "10").lines
+    assert run["queued"] == 1
+    assert "there is nothing to judge again" in on_stack(*asking).stderr
+
+    reading = ("rejudge", "report", "--run", str(run["run"]))
+    told = on_stack(*reading, "--json").lines
+    while set(told[0]["states"]) <= {"queued", "sent"}:
+        told = on_stack(*reading, "--json").lines
+    assert (told[0]["states"], told[0]["judged"], told[0]["models"]) == ({"revised": 1}, 1, run["models"])
+    (flow,) = told[0]["flows"]
+    assert flow["was"] == "inconclusive"
+    assert len(told) - 1 == told[0]["flipped"] == (flow["became"] != "inconclusive")
+    assert flow["became"] in on_stack(*reading).stdout
+    verdicts = on_stack("verdicts", "--tenant", tenant, "--json")
+    while verdicts.lines[0]["revision"] == 0:  # until learn has it
+        verdicts = on_stack("verdicts", "--tenant", tenant, "--json")
+    assert verdicts.lines[0]["reasons"][-1]["code"] == "new_models"
+    assert "1 judged again" in on_stack(*reading).stderr
+    unknown = on_stack("rejudge", "report", "--run", "999999")
+    assert (unknown.status, "there is no run 999999" in unknown.stderr) == (1, True)
+
+
+async def _judged_before(pentimento: Pentimento, verdict: VerdictReached) -> None:
+    """Puts a verdict into the ledger before judge sees its upload: the first writer wins."""
+    async with opened_database(load_settings(pentimento.data)) as database:
+        await Ledger(database).claim(verdict)
 
 
 def test_the_stop_list_is_listed_added_to_and_removed_from(on_stack: Pentimento, tenant: str, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+from PIL import Image
 
 from services.clients.candidates import Picture
 from services.core.events import (
@@ -18,10 +21,12 @@ from services.core.events import (
     StoredImage,
     VerdictReached,
 )
+from services.core.intake.keys import image_key
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 PAIR = ModelVersion(name="constrained", version="0.1.0+aaaaaaaaaaaa")
 SINGLE = ModelVersion(name="unconstrained", version="0.1.0+bbbbbbbbbbbb")
+OLD = ModelVersion(name="unconstrained", version="0.0.1+000000000000")
 POLICY = "default-0123456789"
 
 
@@ -115,6 +120,28 @@ def verdict(
         uploaded_at=NOON,
         judged_at=NOON + timedelta(minutes=minutes, microseconds=123),
         timings_ms={"verdict": 1.25, "guard": 0.5},
+    )
+
+
+def doubted(data: bytes, upload_id: str, *, tenant: str) -> VerdictReached:
+    """What an older model said of a picture's file, now: that it is unsure."""
+    sha256, now = hashlib.sha256(data).hexdigest(), datetime.now(UTC)
+    with Image.open(BytesIO(data)) as image:
+        (width, height), kind = image.size, str(image.format)
+    return VerdictReached(
+        upload_id=upload_id,
+        tenant=tenant,
+        decision=Decision.INCONCLUSIVE,
+        path=Path.UNCONSTRAINED,
+        score=0.8,
+        reasons=(Reason(code="weak_traces", text="There are weak traces of editing."),),
+        image=StoredImage(
+            object_key=image_key(sha256), sha256=sha256, size_bytes=len(data), width=width, height=height, format=kind
+        ),
+        models=(OLD,),
+        policy_version=POLICY,
+        uploaded_at=now,
+        judged_at=now,
     )
 
 

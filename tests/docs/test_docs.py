@@ -213,9 +213,10 @@ def _misunderstood(line: str) -> str | None:
     command: click.Command = typer.main.get_command(app)
     context = click.Context(command, info_name="pentimento")
     while hasattr(command, "get_command"):
-        name = words.pop(0) if words else ""
+        name = words[0] if words else ""
         if not name or name.startswith("-"):
-            return None if name in ("", "--help") else f"{context.command_path} has no option {name}"
+            break  # a group's own options
+        del words[0]
         found = command.get_command(context, name)
         if found is None:
             return f"{context.command_path} has no command {name}"

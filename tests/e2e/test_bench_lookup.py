@@ -18,6 +18,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 PHOTOS = ["--photos", str(SAMPLES / "originals"), "--photos", str(SAMPLES / "donors")]
 
 
+@pytest.mark.slow
 def test_what_is_found_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "lookup.md"
     assert main(["recall", *PHOTOS, "--split", "all", "--most", "2", "--json", "--out", str(page)]) == 0
@@ -46,6 +47,7 @@ def test_what_an_index_costs_is_measured_and_a_filled_one_is_used_again(tmp_path
     assert built[0] == built[1]  # the second run took the index that was there, and said what it took then
 
 
+@pytest.mark.slow
 def test_what_visual_words_cost_is_measured_and_the_wanted_are_found(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ["--originals", "50", "--queries", "8", "--most", "3", "--shared-buffers", "128MB", "--json"]
     assert main(["words", *wanted]) == 0

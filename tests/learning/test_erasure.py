@@ -21,6 +21,7 @@ from services.clients.embeddings import Embedded, Embeddings
 from services.clients.late import LateQueue
 from services.clients.ledger import Ledger
 from services.clients.objects import Objects
+from services.clients.rejudge import RejudgeQueue
 from services.clients.samples import Samples
 from services.clients.words import WordIndex
 from services.core.erasure import content_mark
@@ -102,6 +103,11 @@ async def _taken_by_the_index(world: World, forged: Picture) -> None:
         await connection.execute(
             "insert into late (tenant, upload_id, original_sha256, original_id) values ('acme', 'u-1', %s, 'late')",
             [late.image.sha256],
+        )
+        await connection.execute("insert into rejudge_run (chosen, models) values ('{}', '{}')")
+        await connection.execute(
+            "insert into rejudge (run, tenant, upload_id, revision, decision, path) "
+            "select id, 'acme', 'u-1', 0, 'inconclusive', 'unconstrained' from rejudge_run"
         )
         await connection.execute(
             "insert into stop_entry (tenant, reason, trusted, pdq, radius, seen) "
@@ -291,9 +297,11 @@ async def test_a_table_that_nobody_thought_of_is_found(world: World, scene: Scen
             await connection.execute("drop table forgotten")
 
 
-async def test_late_originals_of_the_picture_are_not_waited_for(world: World, scene: Scene) -> None:
+async def test_the_picture_is_not_waited_for_to_be_judged_again(world: World, scene: Scene) -> None:
+    assert await RejudgeQueue(world.database).waiting() == 1
     await erased(world, scene.forged)
     assert await LateQueue(world.database).waiting() == (0, None)
+    assert await RejudgeQueue(world.database).waiting() == 0
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_weights_fitted_on_shuffled_masks_are_refused(
     assert "is refused" in (tmp_path / "report" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_champions_own_weights_are_no_worse_than_itself(arguments: list[str], tmp_path: Path) -> None:
     gate.main([*arguments, "--challenger", str(SHIPPED), "--change", "clean", "--count", "1"])
     report = json.loads((tmp_path / "report" / "report.json").read_text())

@@ -81,6 +81,7 @@ def test_a_version_is_promoted_shown_and_rolled_back(pentimento: Pentimento, kaf
     assert pentimento("models", "--shadow", "--json").lines == []
 
 
+@pytest.mark.slow
 def test_the_registrys_challenger_becomes_its_champion(pentimento: Pentimento, tmp_path: Path) -> None:
     path, uri = tmp_path / "unconstrained.mar", str(tmp_path / "registry")
     path.write_bytes(archive("3.0"))
@@ -100,6 +101,7 @@ def test_what_cannot_be_promoted_is_named(pentimento: Pentimento, tmp_path: Path
     assert pentimento("promote", "embedder", path).status == 2
 
 
+@pytest.mark.slow
 def test_a_promotion_that_is_killed_is_gone_on_with(pentimento: Pentimento, promotion_dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "unconstrained.mar"
     path.write_bytes(archive("2.0", load_s=3.0))

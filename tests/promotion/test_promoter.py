@@ -88,6 +88,7 @@ async def test_a_version_is_one_archive_for_ever(promoting: Promoting, tmp_path:
         await promoting.promoter.promote(MODEL, "9.9", reason="better")
 
 
+@pytest.mark.slow
 async def test_after_a_restart_of_the_server_the_champion_serves_again(
     promoting: Promoting, models: TorchServeModels, server: TorchServe
 ) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.models import TorchServeModels
@@ -64,6 +66,7 @@ async def test_a_version_that_starts_to_fail_is_rolled_back_and_every_upload_is_
     assert (newest.action, newest.version, newest.reason) == ("rolled_back", "2.0", reason)
 
 
+@pytest.mark.slow
 async def test_a_version_stays_while_it_does_well_and_is_rolled_back_when_its_verdicts_drift(
     promoting: Promoting, database: Database, models: TorchServeModels
 ) -> None:

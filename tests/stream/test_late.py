@@ -22,8 +22,9 @@ from services.core.policy import DEFAULT_POLICY
 from services.local.postgres import Postgres
 from services.opening import stop_rules
 from services.settings import Settings, TelemetrySettings
+from services.stream.backlog import GIVE_UP_S, Way
 from services.stream.guard import Known
-from services.stream.late import GIVE_UP_S, Late, Tables
+from services.stream.late import Late
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
 from services.stream.registry import Registry
@@ -62,7 +63,7 @@ class Stream:
         )
 
     @property
-    def late(self) -> Late:
+    def way(self) -> Way:
         async def deliver(event: Event) -> None:
             self.sent.append(event)
 
@@ -71,16 +72,19 @@ class Stream:
         lookup = Lookup(
             objects=self.objects, candidates=candidates, geometries=geometries, pool=self.pool, settings=SETTINGS.intake
         )
-        return Late(
-            tables=Tables(LateQueue(self.database), candidates, Ledger(self.database)),
+        return Way(
+            candidates=candidates,
+            ledger=Ledger(self.database),
             fetch=lambda key: self.objects.get(key, MAX_BYTES),
             lookup=lookup,
-            policy=DEFAULT_POLICY,
-            settings=SETTINGS.late,
             deliver=deliver,
             telemetry=self.telemetry,
             now=lambda: self.now,
         )
+
+    @property
+    def late(self) -> Late:
+        return Late(self.way, queue=LateQueue(self.database), policy=DEFAULT_POLICY, settings=SETTINGS.late)
 
     async def arrived(self, name: str, data: bytes, *, trusted: bool = False) -> Known:
         """A picture as intake registers it."""

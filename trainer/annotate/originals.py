@@ -12,11 +12,11 @@ import asyncio
 from dataclasses import dataclass
 
 from services.clients.annotations import OpenCase
-from services.clients.candidates import Candidates, Neighbour
+from services.clients.candidates import Candidates
 from services.clients.objects import Objects
 from services.core.errors import Rejected
 from services.core.events import Candidate, Decision
-from services.core.intake.lookup import Verified, rank, verify
+from services.core.intake.lookup import rank, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,11 @@ class Originals:
         answers = await asyncio.to_thread(
             verify, upload, tuple(data for _, data in here), min_inliers=self._search.min_inliers
         )
-        return [_candidate(each, answer) for (each, _), answer in zip(here, answers, strict=True) if answer]
+        return [
+            each.candidate(answer.inliers, answer.overlap, answer.homography)
+            for (each, _), answer in zip(here, answers, strict=True)
+            if answer
+        ]
 
     async def _bytes(self, key: str) -> bytes | None:
         try:
@@ -97,19 +101,3 @@ def _judged_by(case: OpenCase) -> list[Candidate]:
         return []
     proven = verdict is not None and verdict.decision is Decision.MANIPULATED
     return [candidate] if candidate.trusted or proven else []
-
-
-def _candidate(neighbour: Neighbour, answer: Verified) -> Candidate:
-    picture = neighbour.picture
-    return Candidate(
-        original_id=picture.original_id,
-        sha256=picture.image.sha256,
-        object_key=picture.image.object_key,
-        trusted=picture.trusted,
-        source=picture.source,
-        registered_at=picture.registered_at,
-        distance=neighbour.distance,
-        inliers=answer.inliers,
-        overlap=answer.overlap,
-        homography=answer.homography,
-    )

@@ -6,12 +6,11 @@ alone, or the revised one. Pure.
 
 from __future__ import annotations
 
-from services.core.events import LateOriginal, Path, Reason, VerdictReached
+from services.core.events import LateOriginal, Reason, VerdictReached
+from services.core.judge.again import LATE_ORIGINAL, first_reasons, stands
 from services.core.judge.route import Alone, Compare, Route
 
-CODE = "late_original"
-NO_VERDICT, CONTENT_UNKNOWN, FAILED = "no_verdict", "content_unknown", "failed"
-REJECTED, REVIEWED, NOT_CONFIRMED, NOT_BETTER = "rejected", "reviewed", "not_confirmed", "not_better"
+NOT_CONFIRMED, NOT_BETTER = "not_confirmed", "not_better"
 
 
 def cause(late: LateOriginal) -> str:
@@ -22,13 +21,11 @@ def cause(late: LateOriginal) -> str:
 def why_not(verdict: VerdictReached, way: Route) -> str | None:
     """Why the verdict stays as it is, as a slug; None where the upload is to be judged again.
 
-    rejected: there is no picture to compare. reviewed: a person decided, and has the last word. not_confirmed: geometry
-    finds no trusted original. not_better: the verdict was reached with the original that would be taken now.
+    rejected, reviewed: see `again.stands`. not_confirmed: geometry finds no trusted original. not_better: the verdict
+    was reached with the original that would be taken now.
     """
-    if verdict.path is Path.REJECTED:
-        return REJECTED
-    if verdict.path is Path.REVIEWED:
-        return REVIEWED
+    if why := stands(verdict):
+        return why
     if isinstance(way, Alone) or not way.candidate.trusted:
         return NOT_CONFIRMED
     used = verdict.candidate
@@ -41,9 +38,4 @@ def revised(verdict: VerdictReached, late: LateOriginal, way: Route) -> VerdictR
     """A verdict that was reached anew, with why. The ledger gives it its revision."""
     which = way.candidate.original_id if isinstance(way, Compare) else late.original_id
     text = f"It was judged again, because the original {which} was registered after it had been looked up."
-    return verdict.model_copy(update={"reasons": (*first_reasons(verdict), Reason(code=CODE, text=text))})
-
-
-def first_reasons(verdict: VerdictReached) -> tuple[Reason, ...]:
-    """A verdict's reasons without the one about being judged again, which holds for that one upload only."""
-    return tuple(reason for reason in verdict.reasons if reason.code != CODE)
+    return verdict.model_copy(update={"reasons": (*first_reasons(verdict), Reason(code=LATE_ORIGINAL, text=text))})

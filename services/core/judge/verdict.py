@@ -23,7 +23,7 @@ from services.core.events import (
     VerdictReached,
 )
 from services.core.evidence import CopiedPart
-from services.core.judge.late import first_reasons
+from services.core.judge.again import first_reasons
 from services.core.judge.route import Alone, Compare, Identical, Route
 from services.core.policy import PathPolicy, Policy
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.core.events import Candidate, LateOriginal, Path
-from services.core.judge.late import cause, first_reasons, revised, why_not
+from services.core.judge.again import first_reasons
+from services.core.judge.late import cause, revised, why_not
 from services.core.judge.route import Alone, Compare, Identical, Route
 from tests.clients.examples import candidate, sha256_of, verdict
 
