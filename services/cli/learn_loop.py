@@ -205,6 +205,6 @@ def _absolute(folders: Iterable[Path] | None) -> tuple[str, ...] | None:
 
 def _below(folder: Path, named: Any) -> Any:
     """A path, or paths, as seen from a folder; whatever else was written is left for the validation to complain of."""
-    if isinstance(named, str):
+    if isinstance(named, str) and named:
         return str((folder / named).absolute())
     return [_below(folder, each) for each in named] if isinstance(named, list) else named

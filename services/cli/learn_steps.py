@@ -174,7 +174,12 @@ class Steps:
         from trainer.loop.work import NETWORK, weights_in
 
         if at.options.champion:
-            return await asyncio.to_thread(Path(at.options.champion).read_bytes)
+            try:
+                return await asyncio.to_thread(Path(at.options.champion).read_bytes)
+            except OSError as error:
+                raise Broken(
+                    f"{at.options.champion} cannot be read: {error}. Restore it, or abandon the round"
+                ) from error
         stack = served(await Promotions(self._database).history(UNCONSTRAINED))
         release = await Releases(self._database).get(UNCONSTRAINED, stack[-1]) if stack else None
         if release is None:
@@ -205,7 +210,7 @@ async def run(command: Sequence[str]) -> int:
 
 def _known(value: str | None) -> str:
     if value is None:
-        raise Broken("the round lacks what an earlier step of it brings: end it with --abandon")
+        raise Broken("the round lacks what an earlier step of it brings: end it: pentimento learn abandon")
     return value
 
 

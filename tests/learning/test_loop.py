@@ -133,7 +133,7 @@ async def test_a_fit_that_was_killed_goes_on_from_its_checkpoint(reviewed: World
         assert process.poll() is None, process.communicate()
         await asyncio.sleep(0.05)
     process.kill()
-    assert process.wait() == KILLED
+    process.communicate()
     (at,) = await Rounds(reviewed.database).newest(1)
     assert (at.step, at.finished_at) == ("fit", None)
     process = subprocess.Popen(command, cwd=ROOT, env=reviewed.environment(), stderr=subprocess.PIPE, text=True)

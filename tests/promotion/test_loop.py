@@ -86,6 +86,7 @@ async def test_what_was_rolled_back_while_the_loop_was_away_is_not_promoted_agai
     assert [each.action for each in await promoting.promotions.history(MODEL)] == ["promoted", "rolled_back"]
 
 
+@pytest.mark.slow
 async def test_a_challenger_that_does_not_load_is_refused(steps: Steps, at: Round) -> None:
     steps.files(at).archive.write_bytes(archive(NEXT, broken=True))
     ended = await steps.promote(at)

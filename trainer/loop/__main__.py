@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import typer
+import sys
 
-from services.cli.console import Commands
-from services.cli.learn_loop import loop
+from services.cli import app
 
-app = typer.Typer(cls=Commands, add_completion=False)
-app.command()(loop)
-app(prog_name="python -m trainer.loop")
+app(["learn", "loop", *sys.argv[1:]], prog_name="pentimento")
