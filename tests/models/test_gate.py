@@ -108,8 +108,8 @@ def misled(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The shipped weights after a short fit on shuffled masks."""
     path = tmp_path_factory.mktemp("misled") / "misled.safetensors"
     settings = FitSettings(
-        network="web_iml", photos=(photo_folder / "photos",), out=path, start_from=SHIPPED, steps=8, batch=4, size=96,
-        warmup_steps=1, peak_rate=2e-3, average=0.5, workers=0, checkpoint_every=100,
+        network="web_iml", photos=(photo_folder / "photos",), out=path, start_from=SHIPPED, steps=30, batch=4, size=96,
+        warmup_steps=1, peak_rate=5e-3, average=0.5, workers=0, checkpoint_every=100,
     )  # fmt: skip
     pool = PhotoPool.scan(settings.photos, split="all")
     stream = SampleStream("web_iml", pool, seed=settings.seed, size=settings.size, batch=settings.batch)
