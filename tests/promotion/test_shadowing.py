@@ -12,6 +12,7 @@ from services.clients.late import LateQueue
 from services.clients.ledger import Ledger
 from services.clients.models import TorchServeModels
 from services.clients.objects import Objects
+from services.clients.rejudge import RejudgeQueue
 from services.clients.shadows import Agreement, Shadows
 from services.core.events import ImageIntaken, StoredImage
 from services.core.intake.keys import image_key
@@ -19,6 +20,7 @@ from services.core.policy import DEFAULT_POLICY
 from services.opening import open_challenger, open_objects
 from services.promotion.opening import Promoting
 from services.settings import Settings, TelemetrySettings
+from services.stream.causes import Causes
 from services.stream.judge import Judge
 from services.stream.shadowing import Handle, Shadowing
 from services.telemetry import open_telemetry
@@ -37,8 +39,9 @@ async def objects(settings: Settings) -> AsyncIterator[Objects]:
 @pytest.fixture
 async def judge(models: TorchServeModels, objects: Objects, database: Database) -> AsyncIterator[Handle]:
     telemetry = open_telemetry(TelemetrySettings(), "test")
+    causes = Causes(LateQueue(database), RejudgeQueue(database), telemetry)
     made = Judge(
-        objects=objects, models=models, ledger=Ledger(database), late=LateQueue(database), policy=DEFAULT_POLICY,
+        objects=objects, models=models, ledger=Ledger(database), causes=causes, policy=DEFAULT_POLICY,
         max_bytes=1_000_000, telemetry=telemetry, now=lambda: NOON,
     )  # fmt: skip
     yield made.intaken
