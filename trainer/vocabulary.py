@@ -20,6 +20,7 @@ from rich.progress import track
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from services.core.alignment import root_sift
 from services.core.intake.words import CONTRAST, SIDE, STORED
 from services.core.pixels import open_image, to_grey
 from trainer.synthesis.photos import PhotoPool
@@ -63,7 +64,7 @@ def descriptors(path: Path) -> Floats:
     _, found = sift.detectAndCompute(to_grey(picture.rgb), None)
     if found is None:
         return np.zeros((0, 128), np.float32)
-    return np.asarray(np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6)), np.float32)
+    return root_sift(found)
 
 
 def vocabulary(seen: Floats, cells: int, seed: int) -> dict[str, Floats]:

@@ -101,8 +101,13 @@ def extract(
         return Features(*nothing, full_width, full_height, looked_at)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32)
     scale = np.array([full_width / working.shape[1], full_height / working.shape[0]], np.float32)
-    root = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
-    return Features((points + 0.5) * scale - 0.5, root.astype(np.float32), full_width, full_height, looked_at)
+    return Features((points + 0.5) * scale - 0.5, root_sift(found), full_width, full_height, looked_at)
+
+
+def root_sift(descriptors: npt.NDArray[np.generic]) -> Floats:
+    """SIFT descriptors [N,128] as OpenCV gives them, as RootSIFT: [N,128] float32, rows of length 1."""
+    found = np.asarray(descriptors, np.float32)
+    return np.asarray(np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6)), np.float32)
 
 
 def to_file(features: Features) -> bytes:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from services.core.alignment import root_sift
 from services.core.pixels import MAX_PIXELS, open_image, to_grey
 
 Doubles = npt.NDArray[np.float64]
@@ -105,11 +106,12 @@ def look(grey: Pixels, vocabulary: Vocabulary, *, most: int = SOUGHT, cells: int
         return VisualWords(vocabulary.name, np.zeros((0, cells), np.int64), np.zeros(0, np.int64))
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")[:most]
     kept = [keypoints[place] for place in order]
-    root = np.sqrt(found[order] / np.maximum(found[order].sum(axis=1, keepdims=True), 1e-6)).astype(np.float32)
     longer = max(grey.shape)
     points = np.array([keypoint.pt for keypoint in kept]) / longer
     angles, sizes = (np.array([getattr(keypoint, name) for keypoint in kept]) for name in ("angle", "size"))
-    return VisualWords(vocabulary.name, vocabulary.words(root, cells), packed(points, angles, sizes / longer))
+    return VisualWords(
+        vocabulary.name, vocabulary.words(root_sift(found[order]), cells), packed(points, angles, sizes / longer)
+    )
 
 
 def packed(points: Doubles, angles: Doubles, sizes: Doubles) -> Integers:
