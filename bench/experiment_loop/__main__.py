@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,7 @@ from trainer.samples.reading import places
 from trainer.single_cases import SingleItem
 
 SEED = 20261127
+_STARTED = int(time.time())
 OLD = ("splice", "copy_move")
 NEW = ("removal", "object_jitter", "recolour", "retouch", "texture_fill")
 GENTLE = ("--peak-rate", "0.0008", "--warmup-steps", "20")
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PentimentoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    finally:
+        _spent(options.work)
     return 0
 
 
@@ -85,10 +89,20 @@ def experiment(options: argparse.Namespace) -> None:
     how = this_run("bench.experiment_loop", sys.argv[1:], version="", threads=options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_name("experiment-loop.svg").write_text(page.figure(gains), encoding="utf-8")
+    minutes = _spent(work) / 60
     options.out.write_text(
-        page.markdown(gains, before, (options.kinds, options.new_kinds), found, how), encoding="utf-8"
+        page.markdown(gains, before, (options.kinds, options.new_kinds), found, how, minutes), encoding="utf-8"
     )
     print(json.dumps({"champion": float(before.mean()), "arms": [asdict(each) for each in gains]}))
+
+
+def _spent(work: Path) -> float:
+    """Seconds of CPU of all runs in `work`, with fits and the stack, this one's until now."""
+    times, kept = os.times(), work / "cpu.json"
+    runs = json.loads(kept.read_text()) if kept.exists() else {}
+    runs[f"{os.getpid()}-{_STARTED}"] = sum(times[:4])
+    kept.write_text(json.dumps(runs))
+    return float(sum(runs.values()))
 
 
 def said(text: str) -> None:

@@ -46,9 +46,14 @@ def gains(champion: np.ndarray, arms: Mapping[str, np.ndarray], samples: Mapping
 
 
 def markdown(
-    found: Sequence[Gain], champion: np.ndarray, kinds: tuple[Sequence[str], Sequence[str]], said: Learned, how: Setting
+    found: Sequence[Gain],
+    champion: np.ndarray,
+    kinds: tuple[Sequence[str], Sequence[str]],
+    said: Learned,
+    how: Setting,
+    minutes: float,
 ) -> str:
-    """The page."""
+    """The page. `minutes`: of CPU, all processes together."""
     rows = [
         (
             NAMES[each.name],
@@ -79,7 +84,7 @@ that are in no other part. Every fit was calibrated to flag at most 0.75 % of he
 pictures: they say how sure the difference is on such pictures, and not how much it varies with the seed of a fit.
 Verdicts: {_counted(said.decisions)}. Annotations: {_counted(said.outcomes)}. Dataset `{said.dataset}`.
 
-`{how.command}`, {how.date}, {how.machine}.
+`{how.command}`, {how.date}, {how.machine}. {minutes:.0f} minutes of CPU, all processes together.
 """
 
 

@@ -56,6 +56,7 @@ async def serve(settings: Settings) -> None:
         objects = open_objects(settings.objects)
         stack.callback(objects.close)
         parts = Parts(
+            database=database,
             verdicts=Verdicts(database),
             objects=objects,
             sender=sender,

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.core.access import LOCAL
 from services.web.auth import Gatekeeper, from_foreign_page
 from services.web.problems import Problem, answer, problem_of, wants_page
 
@@ -21,8 +22,8 @@ OPEN = ("/healthz", "/readyz", "/login")
 
 HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; img-src 'self' blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -56,6 +57,7 @@ class Gate:
         try:
             refusal = self._refusal(request)
             if refusal is None:
+                request.state.person = LOCAL  # one token for all, or nobody else on this machine
                 await self._app(scope, receive, guarded)
             else:
                 await refusal(scope, receive, guarded)

@@ -37,6 +37,8 @@ PATHS: dict[Path, str] = {
     Path.REJECTED: "could not be judged",
     Path.REVIEWED: "decided by a moderator",
 }
+NAVIGATION = (("Verdicts", "/"),)
+"""The pages in the head of every page: label and path. A page names its own with `{% set section = "/review" %}`."""
 
 
 def render(
@@ -106,6 +108,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "DECISIONS": DECISIONS,
+        "NAVIGATION": NAVIGATION,
         "NOTES": NOTES,
         "PATHS": PATHS,
         "REJECTIONS": REJECTION_CODES,

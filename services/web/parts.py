@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.clients.cases import Verdicts
+from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
 from services.clients.objects import Objects
 from services.telemetry import Telemetry
@@ -28,8 +29,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The clients, opened; whoever opened them closes them."""
+    """The clients, opened; whoever opened them closes them. `database`: routers make the clients of their own tables."""
 
+    database: Database
     verdicts: Verdicts
     objects: Objects
     sender: EventSender

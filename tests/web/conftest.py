@@ -74,6 +74,7 @@ async def parts(
     await sender.start()
     objects = Objects(tmp_path_factory.mktemp("objects").as_uri())
     yield Parts(
+        database=database,
         verdicts=Verdicts(database),
         objects=objects,
         sender=sender,

@@ -1,0 +1,47 @@
+"""What routes ask about whoever makes the request.
+
+In: a request that the gate let in. Out: the person, or a refusal. A tenant that somebody may not see is answered as if
+it did not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from services.core.access import Person, Role
+from services.web.problems import Refused
+
+
+def person_of(request: Request) -> Person:
+    """Who makes this request. The gate sets it on everything that it lets in."""
+    person: Person = request.state.person
+    return person
+
+
+Who = Annotated[Person, Depends(person_of)]
+"""A route's parameter: `async def route(person: Who)`."""
+
+
+def at_least(role: Role) -> Callable[[Request], Person]:
+    """A dependency that answers 403 to whoever has less than this role: `Depends(at_least(Role.LEAD))`."""
+
+    def checked(request: Request) -> Person:
+        person = person_of(request)
+        if not person.may(role):
+            raise Refused(
+                403, "role_required", f"This needs the role {role.value}; {person.name} is {person.role.value}."
+            )
+        return person
+
+    return checked
+
+
+def seen(person: Person, tenant: str) -> str:
+    """The tenant, where the person may see it. Raises Refused (404)."""
+    if not person.sees(tenant):
+        raise Refused(404, "not_found", f"There is no tenant {tenant!r} that you may see.")
+    return tenant
