@@ -19,8 +19,8 @@ from services.clients.erasure import Erasures
 from services.clients.late import LateQueue
 from services.core.access import Person, Role
 from services.core.errors import Broken, Unavailable
+from services.core.spreadsheet import csv_line, harmless
 from services.web.app import create_app
-from services.web.auditing import harmless
 from tests.access.conftest import OPTIONS, PAGE, House
 from tests.clients.examples import picture
 from tests.web.conftest import Gallery, calling
@@ -174,6 +174,7 @@ async def test_the_export_is_whole_harmless_and_written_down_itself(house: House
 def test_no_cell_is_a_formula(cell: str) -> None:
     assert harmless(cell) == f"'{cell}"
     assert harmless(f"x{cell}") == f"x{cell}"
+    assert csv_line([cell, None, 'a "b"']).endswith(',,"a ""b"""\r\n')
 
 
 async def test_the_page_shows_entries_without_running_them(house: House) -> None:
