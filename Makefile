@@ -41,7 +41,7 @@ demo: setup ## start the whole stack, judge the samples, write overlays to demo-
 	$(BIN)/pentimento demo --out demo-output
 
 test: setup browser ## every kind of test, in minutes
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
 test-all: setup browser ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
