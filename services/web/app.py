@@ -19,6 +19,7 @@ from services.core.errors import PentimentoError
 from services.web import login, pictures, status, uploads, verdicts
 from services.web.auth import Gatekeeper
 from services.web.gate import Gate
+from services.web.measured import Measured
 from services.web.parts import Options, Parts
 from services.web.problems import Refused, answer, problem_of
 
@@ -40,6 +41,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     for kind in (PentimentoError, Refused, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answered)
     app.add_middleware(Gate, keeper=keeper)
+    app.add_middleware(Measured, metrics=parts.telemetry.metrics)  # the last added is the outermost
     return app
 
 
