@@ -144,6 +144,12 @@ create table if not exists upload (
 );
 create index if not exists upload_of_content on upload (tenant, sha256);
 
+-- -- standing.py ----------------------------------------------------------------------------------------------------
+
+-- When an upload was accepted, so that one without a verdict can be told from one that just came.
+alter table upload add column if not exists accepted_at timestamptz not null default now();
+create index if not exists upload_accepted on upload (accepted_at);
+
 -- Uploads to be judged again because of an original that came after them. `state`: queued, sent (on its way to judge),
 -- revised, skipped (`reason` says why). The original is named by its content: registered twice, it is one cause.
 create table if not exists late (

@@ -29,6 +29,7 @@ class Learn:
         policy: Policy,
         now: Callable[[], datetime],
         seen: Callable[[VerdictReached], None],
+        found: Callable[[HardCaseFound], None],
     ) -> None:
         self._verdicts = verdicts
         self._hard_cases = hard_cases
@@ -36,6 +37,7 @@ class Learn:
         self._policy = policy
         self._now = now
         self._seen = seen
+        self._found = found
 
     async def verdict(self, verdict: VerdictReached) -> Sequence[Event]:
         """Projects a verdict. Returns its hard case where there is one that was not yet known."""
@@ -63,5 +65,6 @@ class Learn:
 
     async def _published(self, case: HardCaseFound | None) -> Sequence[Event]:
         if case is not None and await self._hard_cases.add(case):
+            self._found(case)
             return (case,)
         return ()

@@ -32,6 +32,7 @@ from services.web import (
 from services.web.entering import Entrance
 from services.web.gate import Gate
 from services.web.identity import Gatekeeper
+from services.web.measured import Measured
 from services.web.parts import Options, Parts
 from services.web.patience import Patience
 from services.web.problems import Refused, answer, problem_of
@@ -68,6 +69,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     for kind in (PentimentoError, Refused, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answered)
     app.add_middleware(Gate, keeper=keeper, patience=patience, audit=parts.audit)
+    app.add_middleware(Measured, metrics=parts.telemetry.metrics)  # the last added is the outermost
     return app
 
 
