@@ -15,8 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from services.clients.feed import Arrivals
 from services.core.errors import PentimentoError
-from services.web import login, pictures, status, uploads, verdicts
+from services.web import dead_letters, live, login, overview, pictures, rounds, status, uploads, verdicts
+from services.web.audited import logged
 from services.web.auth import Gatekeeper
 from services.web.gate import Gate
 from services.web.parts import Options, Parts
@@ -32,6 +34,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app = FastAPI(title="Pentimento", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.include_router(verdicts.pages(parts.verdicts))
     app.include_router(verdicts.api(parts.verdicts))
+    _overview(app, parts, options)
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
     app.include_router(status.router(parts))
@@ -41,6 +44,18 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
         app.add_exception_handler(kind, _answered)
     app.add_middleware(Gate, keeper=keeper)
     return app
+
+
+def _overview(app: FastAPI, parts: Parts, options: Options) -> None:
+    feed = live.Feed(Arrivals(parts.database), most=options.live_connections)
+    app.state.feed = feed  # whoever stops the server ends its streams first
+    outlook, letters = overview.Outlook(parts, options), dead_letters.Letters(parts, logged)
+    app.include_router(live.router(feed))
+    app.include_router(dead_letters.pages(letters))
+    app.include_router(dead_letters.api(letters))
+    app.include_router(rounds.router(parts))
+    app.include_router(overview.pages(outlook))
+    app.include_router(overview.api(outlook))
 
 
 async def _answered(request: Request, error: Exception) -> Response:

@@ -117,7 +117,8 @@ def calling(app: FastAPI, host: str = "127.0.0.1") -> httpx.AsyncClient:
 async def listening(app: FastAPI) -> AsyncIterator[str]:
     """The app on a real socket; its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:  # listens already: a client waits, and is never refused
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
