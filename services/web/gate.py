@@ -86,9 +86,8 @@ class Gate:
 
 
 def _harden(headers: MutableHeaders) -> None:
-    sandboxed = headers.get(POLICY, "").startswith(
-        "sandbox;"
-    )  # what runs no script and reaches nothing is strict enough
+    # What runs no script and reaches nothing is strict enough.
+    sandboxed = headers.get(POLICY, "").startswith("sandbox;")
     for name, value in HEADERS.items():
         if not (sandboxed and name == POLICY):
             headers[name] = value

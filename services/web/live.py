@@ -66,9 +66,10 @@ class Listener:
 class Feed:
     """Everybody who looks on, and the loop that reads for them."""
 
-    def __init__(self, arrivals: Arrivals, *, most: int) -> None:
+    def __init__(self, arrivals: Arrivals, *, most: int, replayed: int = REPLAYED) -> None:
         self._arrivals = arrivals
         self._most = most
+        self._replayed = replayed
         self._listeners: set[Listener] = set()
         self._reading: asyncio.Task[None] | None = None
         self._placed = asyncio.Event()
@@ -118,8 +119,8 @@ class Feed:
             return
         person, tenant = listener.person, listener.tenant
         tenants = person.tenants if tenant is None else [tenant]
-        missed = await self._arrivals.after(last, limit=REPLAYED + 1, tenants=tenants)
-        if len(missed) > REPLAYED:
+        missed = await self._arrivals.after(last, limit=self._replayed + 1, tenants=tenants)
+        if len(missed) > self._replayed:
             yield f"event: gap\nid: {missed[-1].place}\ndata: {{}}\n\n"
             return
         for arrival in missed:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -14,14 +14,17 @@ import pytest
 from fastapi import FastAPI
 
 from services.clients.events import EventReader, KafkaConnection
+from services.clients.feed import Arrival, Arrivals
 from services.clients.library_state import Library
 from services.clients.rounds import Rounds
 from services.core import topology
+from services.core.access import LOCAL, Person, Role
 from services.core.envelope import Message, encode
 from services.core.events import DeadLetter
 from services.core.learn.rounds import Done, Options
 from services.web.app import create_app
 from services.web.parts import Parts
+from services.web.problems import Refused
 from tests.web.conftest import NOON, OPTIONS, Gallery, calling, listening
 
 LEAD = {"accept": "text/html"}
@@ -198,11 +201,51 @@ async def test_a_verdict_that_arrives_is_heard_by_those_who_may_and_nothing_is_l
             assert json.loads((await anext(events))["data"])["upload_id"] == "revised"
 
 
-async def test_who_missed_too_much_is_told_to_look_elsewhere(
-    app: FastAPI, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.web.live.REPLAYED", 2)
+async def pieces(feed: Feed, person: Person, tenant: str | None, last: int | None) -> AsyncGenerator[str, None]:
+    """What a browser reads, without the greeting and heartbeats."""
+    async with aclosing(feed.stream(person, tenant, last)) as stream:
+        async for piece in stream:
+            if piece.startswith("event:"):
+                yield piece
+
+
+async def test_who_missed_too_much_is_told_to_look_elsewhere(parts: Parts, gallery: Gallery) -> None:
     for number in range(4):
         await gallery.rejected(f"u-{number}")
-    async with listening(app) as base, following(base, tenant=gallery.tenant, after=0) as events:
-        assert (await anext(events))["event"] == "gap"
+    feed = Feed(Arrivals(parts.database), most=1, replayed=2)
+    async with aclosing(pieces(feed, LOCAL, gallery.tenant, 0)) as heard:
+        assert (await anext(heard)).startswith("event: gap")
+
+
+async def test_a_person_hears_of_their_tenants_alone(parts: Parts, gallery: Gallery) -> None:
+    person = Person("p", "P", Role.VIEWER, frozenset({gallery.tenant}))
+    stranger = Gallery(parts, f"{gallery.tenant}-other")
+    await stranger.rejected("before")
+    feed = Feed(Arrivals(parts.database), most=2)
+    async with aclosing(pieces(feed, person, None, 0)) as heard:
+        await stranger.rejected("not for them")
+        await gallery.rejected("for them")
+        assert '"upload_id": "for them"' in await anext(heard)
+
+
+async def test_a_browser_that_takes_nothing_is_cut_and_comes_back_for_the_rest(parts: Parts, gallery: Gallery) -> None:
+    listener = Listener(LOCAL, None)
+    verdict = await gallery.rejected("slow")
+    for place in range(QUEUE + 1):
+        listener.hear(Arrival(place, verdict))
+    assert listener.waiting.get_nowait() is None
+    assert listener.waiting.empty()
+    assert written(Arrival(7, verdict)).startswith("event: verdict\nid: 7\n")
+
+
+async def test_no_more_browsers_follow_than_are_allowed(parts: Parts) -> None:
+    feed = Feed(Arrivals(parts.database), most=1)
+    async with aclosing(feed.stream(LOCAL, None, None)) as stream:
+        await anext(stream)
+        with pytest.raises(Refused) as refused:
+            feed.admit(LOCAL)
+        assert refused.value.problem.status == 503
+    feed.admit(LOCAL)
+    feed.close()
+    with pytest.raises(Refused):
+        feed.admit(LOCAL)
