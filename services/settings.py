@@ -290,6 +290,9 @@ class WebSettings(Section):
     host: Annotated[str, Field(description="Address to listen on. Not loopback: a token is required.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port of page and API.")] = 8600
     token: Annotated[SecretStr | None, Field(description="Bearer token that API and page ask for.")] = None
+    live_connections: Annotated[
+        int, Field(ge=0, le=1000, description="Browsers that may follow the live feed at once; more are turned away.")
+    ] = 32
 
 
 class TelemetrySettings(Section):

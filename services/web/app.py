@@ -17,7 +17,22 @@ from starlette.staticfiles import StaticFiles
 
 from services.clients.feed import Arrivals
 from services.core.errors import PentimentoError
-from services.web import dead_letters, live, login, overview, pictures, rounds, status, uploads, verdicts
+from services.web import (
+    dead_letters,
+    export,
+    live,
+    login,
+    originals,
+    overview,
+    picture_search,
+    pictures,
+    rounds,
+    search,
+    status,
+    upload_page,
+    uploads,
+    verdicts,
+)
 from services.web.audited import logged
 from services.web.auth import Gatekeeper
 from services.web.gate import Gate
@@ -35,8 +50,11 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(verdicts.pages(parts.verdicts))
     app.include_router(verdicts.api(parts.verdicts))
     _overview(app, parts, options)
+    _search(app, parts, options)
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
+    app.include_router(originals.router(parts, options, logged))
+    app.include_router(upload_page.router(parts, options))
     app.include_router(status.router(parts))
     app.include_router(login.router(keeper))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -56,6 +74,15 @@ def _overview(app: FastAPI, parts: Parts, options: Options) -> None:
     app.include_router(rounds.router(parts))
     app.include_router(overview.pages(outlook))
     app.include_router(overview.api(outlook))
+
+
+def _search(app: FastAPI, parts: Parts, options: Options) -> None:
+    searching, by_picture = search.Searching(parts), picture_search.PictureSearch(parts, options, logged)
+    app.include_router(export.router(searching, logged))
+    app.include_router(picture_search.pages(by_picture))
+    app.include_router(picture_search.api(by_picture))
+    app.include_router(search.pages(searching))
+    app.include_router(search.api(searching))
 
 
 async def _answered(request: Request, error: Exception) -> Response:

@@ -39,10 +39,11 @@ PER_PERSON = 6
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """One browser. `cut` ends its stream: it was too slow, or we are going."""
+    """One browser, and the places that it was told of when it came. `cut` ends its stream."""
 
     person: Person
     tenant: str | None
+    told: set[int] = field(default_factory=set)
     waiting: asyncio.Queue[Arrival | None] = field(default_factory=lambda: asyncio.Queue(QUEUE + 1))
 
     def hear(self, arrival: Arrival) -> None:
@@ -109,12 +110,13 @@ class Feed:
                     continue
                 if arrival is None:
                     return
-                yield written(arrival)
+                if arrival.place not in listener.told:
+                    yield written(arrival)
         finally:
             self._listeners.discard(listener)
 
     async def _missed(self, listener: Listener, last: int | None) -> AsyncGenerator[str, None]:
-        """What came since `last`; some of it may come once more, which pages know by its tenant, id and revision."""
+        """What came since `last`. A browser that looks back further than it has to may hear of something twice."""
         if last is None:
             return
         person, tenant = listener.person, listener.tenant
@@ -124,6 +126,7 @@ class Feed:
             yield f"event: gap\nid: {missed[-1].place}\ndata: {{}}\n\n"
             return
         for arrival in missed:
+            listener.told.add(arrival.place)
             yield written(arrival)
 
     async def _read(self) -> None:

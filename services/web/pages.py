@@ -58,6 +58,11 @@ def verdict_link(tenant: str, upload_id: str, *, api: bool = False) -> str:
     return f"{'/api/v1' if api else ''}/verdicts/{_segment(tenant)}/{_segment(upload_id)}"
 
 
+def original_link(tenant: str, original_id: str) -> str:
+    """Where an original says whether it can be found."""
+    return f"/api/v1/originals/{_segment(tenant)}/{_segment(original_id)}"
+
+
 def list_link(*, api: bool = False, **query: str | None) -> str:
     """The list of verdicts with a query; values that are None are left out."""
     given = {name: value for name, value in query.items() if value is not None}

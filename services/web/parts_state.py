@@ -97,9 +97,8 @@ async def measure(parts: Parts, options: Options) -> PartsState:
 async def _group(parts: Parts, group: topology.Group) -> GroupState:
     try:
         async with asyncio.timeout(ANSWER_S):
-            lag, members = await asyncio.gather(
-                parts.reader.lag(group.consumer_group, group.reads), parts.reader.members(group.consumer_group)
-            )
+            lag = await parts.reader.lag(group.consumer_group, group.reads)
+            members = await parts.reader.members(group.consumer_group)  # after it: the group's broker is known then
     except (PentimentoError, TimeoutError) as error:
         log.warning("not_measured", group=group.name, why=str(error) or type(error).__name__)
         return GroupState(group.name, None, None)

@@ -23,6 +23,7 @@ from services.core.envelope import Message, encode
 from services.core.events import DeadLetter
 from services.core.learn.rounds import Done, Options
 from services.web.app import create_app
+from services.web.live import QUEUE, Feed, Listener, written
 from services.web.parts import Parts
 from services.web.problems import Refused
 from tests.web.conftest import NOON, OPTIONS, Gallery, calling, listening
