@@ -59,8 +59,8 @@ class Searches:
 
     async def count(self, search: Search) -> int:
         """How many fit; `COUNTED_AT_MOST + 1` says that there are more."""
-        conditions, query = _conditions(search)
-        statement = _COUNT.format(where=_where(conditions))
+        where, query = conditions_of(search)
+        statement = _COUNT.format(where=where)
         async with self._database.connection() as connection:
             row = await (await connection.execute(statement, query | {"limit": COUNTED_AT_MOST + 1})).fetchone()
         return int(row["verdicts"]) if row else 0
@@ -83,7 +83,13 @@ with page as materialized (
 select verdict.event from page join verdict using (tenant, upload_id)
 order by verdict.judged_at desc, tenant desc, upload_id desc
 """
-_COUNT = "select count(*) as verdicts from (select 1 from verdict {where} limit %(limit)s) as some"
+_COUNT = "select count(*) as verdicts from (select 1 from verdict {where} limit %(limit)s) as counted"
+
+
+def conditions_of(search: Search) -> tuple[str, dict[str, Any]]:
+    """A search as the condition of a statement, and its values."""
+    conditions, query = _conditions(search)
+    return _where(conditions), query
 
 
 def _conditions(search: Search) -> tuple[list[str], dict[str, Any]]:
