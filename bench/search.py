@@ -98,9 +98,7 @@ def kinds() -> dict[str, Search]:
         "file names that begin so": Search(filename="IMG_12"),
         "a file name that none has": Search(filename="nowhere"),
         "sha256": Search(contents=(f"{4711:064x}",)),
-        "100 contents near a hash": Search(
-            tenants=("tenant-3",), contents=tuple(f"{n:064x}" for n in range(3, 1000, 10))
-        ),
+        "100 contents": Search(tenants=("tenant-3",), contents=tuple(f"{n:064x}" for n in range(3, 1000, 10))),
         "original": Search(original_id="original-17"),
         "original and decision": Search(original_id="original-17", decisions=(Decision.NO_EVIDENCE,)),
     }
@@ -147,16 +145,16 @@ async def fill(database: Database, verdicts: int) -> None:
 _FILL = """
 insert into verdict (tenant, upload_id, revision, decision, path, score, area, sha256, candidate_id, filename,
                      uploaded_at, judged_at, event)
-select 'tenant-' || n % 10, 'upload-' || lpad(n::text, 8, '0'), 0,
-       case when n % 1000 = 0 then 'rejected' when n % 10 = 0 then 'manipulated' when n % 7 = 0 then 'inconclusive'
+select 'tenant-' || n %% 10, 'upload-' || lpad(n::text, 8, '0'), 0,
+       case when n %% 1000 = 0 then 'rejected' when n %% 10 = 0 then 'manipulated' when n %% 7 = 0 then 'inconclusive'
             else 'no_evidence' end,
-       case when n % 1000 = 0 then 'rejected' when n % 5 = 0 then 'constrained-spg' else 'unconstrained' end,
-       case when n % 1000 > 0 then random() end, case when n % 10 = 0 then 0.1 end,
-       case when n % 1000 > 0 then lpad(to_hex(n), 64, '0') end,
-       case when n % 5 = 0 then 'original-' || n % 2000 end, 'IMG_' || lpad((n % 9999)::text, 4, '0') || '.jpg',
+       case when n %% 1000 = 0 then 'rejected' when n %% 5 = 0 then 'constrained-spg' else 'unconstrained' end,
+       case when n %% 1000 > 0 then random() end, case when n %% 10 = 0 then 0.1 end,
+       case when n %% 1000 > 0 then lpad(to_hex(n), 64, '0') end,
+       case when n %% 5 = 0 then 'original-' || n %% 2000 end, 'IMG_' || lpad((n %% 9999)::text, 4, '0') || '.jpg',
        %(noon)s::timestamptz - make_interval(secs => %(verdicts)s - n),
        %(noon)s::timestamptz - make_interval(secs => %(verdicts)s - n),
-       replace(replace(%(event)s, 'TENANT', 'tenant-' || n % 10), 'UPLOAD', 'upload-' || lpad(n::text, 8, '0'))
+       replace(replace(%(event)s, 'TENANT', 'tenant-' || n %% 10), 'UPLOAD', 'upload-' || lpad(n::text, 8, '0'))
 from generate_series(1, %(verdicts)s) as n
 """
 _FILL_HISTORY = """

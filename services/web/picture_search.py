@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fastapi import APIRouter
 from starlette.datastructures import UploadFile
@@ -31,6 +31,9 @@ SHOWN = 100  # verdicts of contents that were found
 WAITING = 4  # files in memory; more are refused
 SEEK_S = 60.0
 
+By = Literal["file", "contents", "hash"]
+BY: tuple[By, ...] = get_args(By)
+
 FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -51,7 +54,7 @@ FORM: dict[str, Any] = {
 class Match:
     """A registered picture that was found: how far its hash is, what geometry says, and an upload's verdicts.
 
-    `confirmed`: geometry found enough of the one in the other.
+    `by`: it is the very same file, geometry found its contents, or its hash alone is near.
     """
 
     picture_id: str
@@ -59,7 +62,7 @@ class Match:
     trusted: bool
     source: str
     distance: int
-    confirmed: bool
+    by: By
     inliers: int | None
     overlap: float | None
     verdicts: tuple[VerdictReached, ...]
@@ -72,7 +75,7 @@ class Match:
             "trusted": self.trusted,
             "source": self.source,
             "distance": self.distance,
-            "confirmed": self.confirmed,
+            "by": self.by,
             "inliers": self.inliers,
             "overlap": self.overlap,
             "verdicts": [
@@ -122,8 +125,11 @@ class PictureSearch:
         pictures = {**near, **confirmed}
         known = Search(tenants=(tenant,), contents=tuple({*pictures, sought.image.sha256}))
         verdicts = await self._searches.find(known, limit=SHOWN)
-        found = [_match(each, each.sha256 in confirmed, verdicts) for each in pictures.values()]
-        return sorted(found, key=lambda each: (not each.confirmed, -(each.overlap or 0.0), each.distance))
+        found = []
+        for sha256, each in pictures.items():
+            by: By = "file" if sha256 == sought.image.sha256 else "contents" if sha256 in confirmed else "hash"
+            found.append(_match(each, by, verdicts))
+        return sorted(found, key=lambda each: (BY.index(each.by), -(each.overlap or 0.0), each.distance))
 
 
 def pages(searching: PictureSearch) -> APIRouter:
@@ -161,7 +167,7 @@ def api(searching: PictureSearch) -> APIRouter:
     return routes
 
 
-def _match(candidate: Candidate, confirmed: bool, verdicts: list[VerdictReached]) -> Match:
+def _match(candidate: Candidate, by: By, verdicts: list[VerdictReached]) -> Match:
     of_content = tuple(each for each in verdicts if each.image is not None and each.image.sha256 == candidate.sha256)
     return Match(
         picture_id=candidate.original_id,
@@ -169,8 +175,8 @@ def _match(candidate: Candidate, confirmed: bool, verdicts: list[VerdictReached]
         trusted=candidate.trusted,
         source=candidate.source,
         distance=candidate.distance,
-        confirmed=confirmed,
-        inliers=candidate.inliers if confirmed else None,
-        overlap=candidate.overlap if confirmed else None,
+        by=by,
+        inliers=candidate.inliers if by == "contents" else None,
+        overlap=candidate.overlap if by == "contents" else None,
         verdicts=of_content,
     )

@@ -156,7 +156,7 @@ async def test_a_dropped_picture_finds_its_original_and_earlier_uploads_and_leav
     answer = await client.post("/api/v1/search/picture", files=files, data=form)
     assert answer.status_code == 200, answer.text
     told = answer.json()
-    assert {match["id"]: match["confirmed"] for match in told["matches"]} == {"agency-1": True, "u-1": True}
+    assert {match["id"]: match["by"] for match in told["matches"]} == {"agency-1": "contents", "u-1": "file"}
     (mine,) = [match for match in told["matches"] if match["id"] == "u-1"]
     assert [each["decision"] for each in mine["verdicts"]] == ["no_evidence"]
     page = (await client.post("/search/picture", files=files, data=form, headers=PAGE)).text
@@ -182,7 +182,7 @@ async def judged(image: StoredImage) -> Mapping[str, Any]:
 @pytest.mark.parametrize(
     ("data", "code", "status"),
     [
-        (b"no picture", "not_an_image", 422),
+        (b"no picture", "unsupported_type", 422),
         (b"", "empty", 422),
         (b"\xff" * 31_000_000, "too_large", 413),
     ],
