@@ -38,7 +38,7 @@ class Activity:
         self, *, by: By, every: Every, since: datetime, until: datetime, tenants: Collection[str] | None = None
     ) -> list[Count]:
         """Verdicts in their newest revision by when it was reached, oldest first; nothing where none were."""
-        query: dict[str, Any] = {"every": every, "since": since, "until": until}
+        query: dict[str, Any] = {"every": f"1 {every}", "since": since, "until": until}
         where = "judged_at >= %(since)s and judged_at < %(until)s"
         if tenants is not None:
             where, query = f"{where} and tenant = any(%(tenants)s)", query | {"tenants": list(tenants)}
@@ -57,7 +57,7 @@ class Activity:
 
 _OVER_TIME: Final[dict[By, str]] = {
     by: f"""
-select date_trunc(%(every)s, judged_at, 'UTC') as start, {by} as kind, count(*) as verdicts from verdict
+select date_bin(%(every)s::interval, judged_at, '2000-01-01 00:00Z') as start, {by} as kind, count(*) as verdicts from verdict
 where {{where}} group by 1, 2 order by 1, 2
 """
     for by in ("decision", "path", "tenant")

@@ -30,7 +30,7 @@ from services.web.pages import DECISIONS, PATHS, render
 from services.web.parts import Options, Parts
 from services.web.parts_state import PartsState, measure
 
-PARTS_S, LIBRARY_S, ACTIVITY_S = 5.0, 60.0, 10.0
+PARTS_S, LIBRARY_S = 5.0, 60.0
 SHOWN = 20  # rounds, promotions
 MOST_COLUMNS = 24 * 31
 MODELS = ("constrained", "unconstrained")
