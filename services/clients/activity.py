@@ -57,8 +57,8 @@ class Activity:
 
 _OVER_TIME: Final[dict[By, str]] = {
     by: f"""
-select date_bin(%(every)s::interval, judged_at, '2000-01-01 00:00Z') as start, {by} as kind, count(*) as verdicts from verdict
-where {{where}} group by 1, 2 order by 1, 2
+select date_bin(%(every)s::interval, judged_at, '2000-01-01 00:00Z') as start, {by} as kind, count(*) as verdicts
+from verdict where {{where}} group by 1, 2 order by 1, 2
 """
     for by in ("decision", "path", "tenant")
 }

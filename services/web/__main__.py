@@ -29,7 +29,8 @@ from services.telemetry import configure
 from services.web.app import create_app
 from services.web.auth import refusal
 from services.web.live import Feed
-from services.web.parts import Options, Parts
+from services.web.opening import sign_in_options
+from services.web.parts import Options, Parts, SignInOptions
 
 log = structlog.get_logger()
 CONNECTIONS = 64  # at once, beside the live feed's; more are answered with 503 instead of piling up in memory
@@ -38,7 +39,7 @@ EXIT_AWAY = 1
 EXIT_CONFIGURATION = 2
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, sign_in: SignInOptions) -> None:
     """Serves until a signal comes. Raises Unavailable where a part is away at the start, OSError for a taken port."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,7 +73,7 @@ async def serve(settings: Settings) -> None:
             seek=open_finder(settings, database, objects, stack).seek,
             models=models,
         )
-        app = create_app(parts, _options(settings))
+        app = create_app(parts, _options(settings, sign_in))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
@@ -80,7 +81,7 @@ async def serve(settings: Settings) -> None:
         log.info("stopped")
 
 
-def _options(settings: Settings) -> Options:
+def _options(settings: Settings, sign_in: SignInOptions) -> Options:
     policy = read_policy(settings.policy)
     return Options(
         source=settings.source,
@@ -91,6 +92,7 @@ def _options(settings: Settings) -> Options:
         live_connections=settings.web.live_connections,
         index_stale_s=settings.intake.index_stale_s,
         policy_version=policy.version,
+        sign_in=sign_in,
     )
 
 
@@ -124,12 +126,17 @@ def _server(app: FastAPI, live_connections: int) -> uvicorn.Server:
 def main() -> int:
     """Entry point. Exit status 2 where the settings must not be served, 1 where a part or the port is away."""
     settings = load_settings()
-    why = refusal(settings.web.host, has_token=settings.web.token is not None)
+    why = refusal(settings.web.host, has_token=settings.web.token is not None or settings.login.issuer is not None)
     if why is not None:
         print(why, file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
-        asyncio.run(serve(settings))
+        sign_in = sign_in_options(settings)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    try:
+        asyncio.run(serve(settings, sign_in))
     except (OSError, PentimentoError) as error:
         log.critical("failed", host=settings.web.host, port=settings.web.port, why=str(error))
         return EXIT_AWAY

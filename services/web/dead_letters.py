@@ -21,7 +21,6 @@ from services.core.access import Person, Role
 from services.core.events import DeadLetter
 from services.core.letters import facts, preview
 from services.web.access import Who, at_least
-from services.web.audited import Record
 from services.web.measured import Measured
 from services.web.pages import render
 from services.web.parts import Parts
@@ -61,9 +60,8 @@ class Redriving(BaseModel):
 class Letters:
     """The letters that wait, and the one who redrives them."""
 
-    def __init__(self, parts: Parts, record: Record) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._record = record
         self._waiting = Measured(lambda: waiting_letters(parts.reader), ttl_s=LETTERS_S)
         self._alone = asyncio.Lock()
 
@@ -87,7 +85,7 @@ class Letters:
             self._waiting.forget()
             waiting = list(reversed(await self.newest(sieve)))
             chosen = [letter for letter in waiting if asked.all or letter.key() in asked.ids][:AT_ONCE]
-            await self._record(
+            await self._parts.audit.record(
                 person, "dead_letters_redriven", details={"ids": [each.key() for each in chosen], **_words(sieve)}
             )
             try:

@@ -15,13 +15,13 @@ import structlog
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
+from services.clients.audit import Audit
 from services.clients.cases import Cursor
 from services.clients.searching import Search
 from services.core.access import Person, Role
 from services.core.errors import PentimentoError
 from services.core.export import csv_line, heading, row
 from services.web.access import at_least
-from services.web.audited import Record
 from services.web.search import Question, Searching
 from services.web.verdicts import read_cursor, write_cursor
 
@@ -31,7 +31,7 @@ MEDIA_TYPES: dict[Kind, str] = {"csv": "text/csv; charset=utf-8", "jsonl": "appl
 TOGETHER = 100  # lines of one piece
 
 
-def router(searching: Searching, record: Record) -> APIRouter:
+def router(searching: Searching, audit: Audit) -> APIRouter:
     """The one route."""
     routes = APIRouter()
 
@@ -46,7 +46,7 @@ def router(searching: Searching, record: Record) -> APIRouter:
         before = None if asked.cursor is None else read_cursor(asked.cursor)
         # What was asked by, not the words: they may name uploads.
         details: dict[str, Any] = {"format": kind, "asked": sorted(asked.query())}
-        await record(person, "search_exported", tenant=asked.tenant, details=details)
+        await audit.record(person, "search_exported", tenant=asked.tenant, details=details)
         headers = {"content-disposition": f'attachment; filename="verdicts.{kind}"'}
         return StreamingResponse(_lines(searching, search, before, kind), media_type=MEDIA_TYPES[kind], headers=headers)
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from services.clients.feed import LOOK_BACK, Arrival, Arrivals
-from services.core.access import Person
+from services.core.access import Person, Role
 from services.core.errors import PentimentoError
-from services.web.access import Who, seen
+from services.web.access import Who, at_least, seen
 from services.web.pages import verdict_link
 from services.web.problems import Refused
 
@@ -171,7 +171,7 @@ class EventStream(StreamingResponse):
 
 def router(feed: Feed) -> APIRouter:
     """The one route."""
-    routes = APIRouter()
+    routes = APIRouter(dependencies=[Depends(at_least(Role.VIEWER))])
 
     @routes.get(
         "/api/v1/verdicts/live", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}}

@@ -24,7 +24,6 @@ from services.core.errors import Rejected
 from services.core.events import ObjectImage, OriginalRegistered
 from services.core.intake.keys import incoming_key
 from services.web.access import Who, at_least, seen
-from services.web.audited import Record
 from services.web.pages import original_link
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
@@ -50,7 +49,7 @@ class Registered(BaseModel):
     registered: bool
 
 
-def router(parts: Parts, options: Options, record: Record) -> APIRouter:
+def router(parts: Parts, options: Options) -> APIRouter:
     """Registering, and asking whether it is done."""
     routes = APIRouter(prefix="/api/v1/originals")
     room = asyncio.Semaphore(AT_ONCE)
@@ -67,7 +66,7 @@ def router(parts: Parts, options: Options, record: Record) -> APIRouter:
             finally:
                 await form.close()
             seen(person, event.tenant)
-            await record(person, "original_registered", tenant=event.tenant)
+            await parts.audit.record(person, "original_registered", tenant=event.tenant)
             await parts.objects.put(incoming_key(digest), data, "application/octet-stream")
         with parts.telemetry.span_send(event.topic, key=event.key().encode(), message_id=event.event_id()):
             trace = parts.telemetry.inject()
@@ -77,7 +76,7 @@ def router(parts: Parts, options: Options, record: Record) -> APIRouter:
         body = Registering(original_id=event.original_id, tenant=event.tenant, sha256=digest, original=where)
         return JSONResponse(body.model_dump(), 202, {"location": where})
 
-    @routes.get("/{tenant}/{original_id:path}")
+    @routes.get("/{tenant}/{original_id:path}", dependencies=[Depends(at_least(Role.VIEWER))])
     async def registered(person: Who, tenant: str, original_id: str) -> Registered:
         """Whether an original can be found yet."""
         there = await library.registered(seen(person, tenant), original_id.replace("\x00", ""))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import HTMLResponse
 
 from services.clients.activity import Activity, By
@@ -24,7 +24,7 @@ from services.core.access import Person, Role
 from services.core.errors import PentimentoError
 from services.core.events import Decision
 from services.core.series import Every, Series, columns, series
-from services.web.access import Who, seen
+from services.web.access import Who, at_least, seen
 from services.web.measured import Measured
 from services.web.pages import DECISIONS, PATHS, render
 from services.web.parts import Options, Parts
@@ -34,6 +34,7 @@ PARTS_S, LIBRARY_S = 5.0, 60.0
 SHOWN = 20  # rounds, promotions
 MOST_COLUMNS = 24 * 31
 MODELS = ("constrained", "unconstrained")
+VIEWERS = [Depends(at_least(Role.VIEWER))]
 
 Tenant = Annotated[str | None, Query(max_length=100, description="Only this tenant's.")]
 Hours = Annotated[int, Query(ge=1, le=24 * 366, description="How far back.")]
@@ -108,7 +109,7 @@ def of_person(person: Person, tenant: str | None) -> frozenset[str] | None:
 
 def pages(outlook: Outlook) -> APIRouter:
     """The page and the pieces that it fetches."""
-    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=VIEWERS)
 
     @routes.get("/overview")
     async def overview(person: Who, tenant: Tenant = None) -> HTMLResponse:
@@ -142,7 +143,7 @@ def pages(outlook: Outlook) -> APIRouter:
 
 def api(outlook: Outlook) -> APIRouter:
     """Their JSON twins."""
-    routes = APIRouter(prefix="/api/v1/overview")
+    routes = APIRouter(prefix="/api/v1/overview", dependencies=VIEWERS)
 
     @routes.get("/verdicts")
     async def over_time(

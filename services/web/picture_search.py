@@ -20,11 +20,10 @@ from services.core.access import Person
 from services.core.errors import Rejected
 from services.core.events import Candidate, VerdictReached
 from services.web.access import Who
-from services.web.audited import Record
 from services.web.pages import render, verdict_link
 from services.web.parts import Options, Parts, Sought
 from services.web.problems import Refused
-from services.web.search import Asked, tenant_of
+from services.web.search import VIEWERS, Asked, tenant_of
 from services.web.uploads import FORM_BYTES, form_of, refuse_long
 
 SHOWN = 100  # verdicts of contents that were found
@@ -88,10 +87,9 @@ class Match:
 class PictureSearch:
     """What the page and its twin share."""
 
-    def __init__(self, parts: Parts, options: Options, record: Record) -> None:
+    def __init__(self, parts: Parts, options: Options) -> None:
         self._parts = parts
         self._options = options
-        self._record = record
         self._searches = Searches(parts.database)
         self._room = asyncio.Semaphore(WAITING)
 
@@ -115,7 +113,7 @@ class PictureSearch:
                 raise Rejected("empty", "The file in the field `image` has no bytes.")
             async with asyncio.timeout(SEEK_S):
                 sought = await self._parts.seek(tenant, data)
-        await self._record(person, "searched_by_picture", tenant=tenant)
+        await self._parts.audit.record(person, "searched_by_picture", tenant=tenant)
         return sought, await self._matches(tenant, sought), tenant
 
     async def _matches(self, tenant: str, sought: Sought) -> list[Match]:
@@ -134,7 +132,7 @@ class PictureSearch:
 
 def pages(searching: PictureSearch) -> APIRouter:
     """What the search page's form for a picture leads to."""
-    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=VIEWERS)
 
     @routes.post("/search/picture")
     async def found(request: Request, person: Who) -> HTMLResponse:
@@ -148,7 +146,7 @@ def pages(searching: PictureSearch) -> APIRouter:
 
 def api(searching: PictureSearch) -> APIRouter:
     """Its JSON twin."""
-    routes = APIRouter()
+    routes = APIRouter(dependencies=VIEWERS)
 
     @routes.post("/api/v1/search/picture", openapi_extra=FORM)
     async def found(request: Request, person: Who) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from services.clients.cases import Cursor
 from services.clients.searching import COUNTED_AT_MOST, Search, Searches
 from services.core.access import Person, Role
 from services.core.events import Decision, Fingerprint, Path, VerdictReached
-from services.web.access import Who, seen
+from services.web.access import Who, at_least, seen
 from services.web.pages import render
 from services.web.parts import Parts
 from services.web.verdicts import read_cursor, write_cursor
@@ -31,6 +31,7 @@ MOST = 200
 NEAR_AT_MOST = 100  # contents near to a hash
 DISTANCE = 31  # what the authors of PDQ take for a copy
 DEFAULT_TENANT = "default"
+VIEWERS = [Depends(at_least(Role.VIEWER))]
 
 
 class Asked(BaseModel):
@@ -182,7 +183,7 @@ def tenant_of(person: Person, tenant: str | None) -> str:
 
 def pages(searching: Searching) -> APIRouter:
     """The page."""
-    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=VIEWERS)
 
     @routes.get("/search")
     async def search(
@@ -220,7 +221,7 @@ class SearchPage(BaseModel):
 
 def api(searching: Searching) -> APIRouter:
     """Its JSON twin."""
-    routes = APIRouter(prefix="/api/v1/search")
+    routes = APIRouter(prefix="/api/v1/search", dependencies=VIEWERS)
 
     @routes.get("", response_model=SearchPage, response_model_exclude_none=True)
     async def search(person: Who, asked: Question, limit: Annotated[int, Query(ge=1, le=MOST)] = 50) -> SearchPage:

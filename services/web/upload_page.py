@@ -6,13 +6,13 @@ told by the rows that it has left: on its way, looked up, judged, to be looked a
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse
 
 from services.clients.activity import Activity, Progress
 from services.core.access import Role
-from services.web.access import Who, seen
+from services.web.access import Who, at_least, seen
 from services.web.pages import render, verdict_link
 from services.web.parts import Options, Parts
 from services.web.search import DEFAULT_TENANT
@@ -33,7 +33,12 @@ def router(parts: Parts, options: Options) -> APIRouter:
     routes = APIRouter()
     activity = Activity(parts.database)
 
-    @routes.get("/upload", include_in_schema=False, response_class=HTMLResponse)
+    @routes.get(
+        "/upload",
+        include_in_schema=False,
+        response_class=HTMLResponse,
+        dependencies=[Depends(at_least(Role.MODERATOR))],
+    )
     async def page(person: Who) -> HTMLResponse:
         tenants = None if person.tenants is None else sorted(person.tenants)
         values = {
@@ -44,7 +49,11 @@ def router(parts: Parts, options: Options) -> APIRouter:
         }
         return render("upload.html", values)
 
-    @routes.get("/api/v1/uploads/{tenant}/{upload_id:path}", response_model_exclude_none=True)
+    @routes.get(
+        "/api/v1/uploads/{tenant}/{upload_id:path}",
+        response_model_exclude_none=True,
+        dependencies=[Depends(at_least(Role.VIEWER))],
+    )
     async def progress(person: Who, tenant: str, upload_id: str) -> Stage:
         """How far an upload has come."""
         stage = await activity.progress(seen(person, tenant).replace("\x00", ""), upload_id.replace("\x00", ""))
