@@ -25,6 +25,7 @@ from services.clients.searching import Search, Searches, conditions_of
 from services.core.errors import PentimentoError
 from services.core.events import Decision, Reason, VerdictReached
 from services.core.events import Path as Way
+from services.core.series import STEPS, columns
 from services.local.postgres import Postgres
 
 GOAL_P95_MS = 200.0
@@ -74,8 +75,8 @@ async def measured(dsn: str, verdicts: int, times: int, *, explain: bool) -> Non
         deep = Cursor(NOON - timedelta(seconds=0.9 * verdicts), "tenant-0", "")
         found = await timed(lambda: searches.find(Search(), limit=PAGE, before=deep), times)
         print(f"| everything, a late page | {found[0]:.1f} | {found[1]:.1f} | |")
-        since = NOON - timedelta(days=90)
-        found = await timed(lambda: activity.over_time(by="decision", every="day", since=since, until=NOON), times)
+        days = columns(NOON, every="day", count=90)
+        found = await timed(lambda: activity.over_time(by="decision", starts=days, each=STEPS["day"]), times)
         print(f"| 90 days by decision | {found[0]:.1f} | {found[1]:.1f} | |")
         newest, taken = await arrivals.newest()
         found = await timed(lambda: arrivals.after(newest - 200, limit=200, but=taken), times)

@@ -6,15 +6,14 @@ else; or the stage that an upload is at, as its rows tell it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from services.clients.database import Database
 
 By = Literal["decision", "path", "tenant"]
-Every = Literal["hour", "day"]
 Progress = Literal["unknown", "taken_in", "judged", "shown"]
 """`taken_in`: looked up and on its way to the models. `judged`: its verdict is final. `shown`: and can be looked at."""
 
@@ -35,13 +34,12 @@ class Activity:
         self._database = database
 
     async def over_time(
-        self, *, by: By, every: Every, since: datetime, until: datetime, tenants: Collection[str] | None = None
+        self, *, by: By, starts: Sequence[datetime], each: timedelta, tenants: Collection[str] | None = None
     ) -> list[Count]:
-        """Verdicts in their newest revision by when it was reached, oldest first; nothing where none were."""
-        query: dict[str, Any] = {"every": f"1 {every}", "since": since, "until": until}
-        where = "judged_at >= %(since)s and judged_at < %(until)s"
-        if tenants is not None:
-            where, query = f"{where} and tenant = any(%(tenants)s)", query | {"tenants": list(tenants)}
+        """Verdicts in their newest revision by when it was reached, within `each` of each of `starts`, oldest first."""
+        query: dict[str, Any] = {"starts": list(starts), "ends": [start + each for start in starts]}
+        where = "" if tenants is None else "and tenant = any(%(tenants)s)"
+        query |= {} if tenants is None else {"tenants": list(tenants)}
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_OVER_TIME[by].format(where=where), query)).fetchall()
         return [Count(row["start"], row["kind"], row["verdicts"]) for row in rows]
@@ -55,10 +53,15 @@ class Activity:
         return stage
 
 
+# A range of the index for each hour or day, so that nothing is sorted: PostgreSQL cannot know how few hours there are.
 _OVER_TIME: Final[dict[By, str]] = {
     by: f"""
-select date_bin(%(every)s::interval, judged_at, '2000-01-01 00:00Z') as start, {by} as kind, count(*) as verdicts
-from verdict where {{where}} group by 1, 2 order by 1, 2
+select asked.start, found.kind, found.verdicts
+from unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) as asked (start, finish) cross join lateral (
+    select {by} as kind, count(*) as verdicts from verdict
+    where judged_at >= asked.start and judged_at < asked.finish {{where}} group by 1
+) as found
+order by 1, 2
 """
     for by in ("decision", "path", "tenant")
 }

@@ -35,6 +35,7 @@ QUEUE = 200  # verdicts that wait for one browser
 AT_ONCE = 200  # verdicts that are read at once
 REPLAYED = 500  # missed verdicts that a browser is told; beyond that it is told to load the page anew
 PER_PERSON = 6
+LONGEST_S = 600.0  # a stream; the browser comes back, and whoever was signed out meanwhile is not let in again
 
 
 @dataclass(eq=False, slots=True)
@@ -101,7 +102,9 @@ class Feed:
                 yield ": waiting for the database\n\n"
             async for piece in self._missed(listener, last):
                 yield piece
-            while True:
+            clock = asyncio.get_running_loop().time
+            end = clock() + LONGEST_S
+            while clock() < end:
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
                         arrival = await listener.waiting.get()

@@ -23,7 +23,7 @@ from services.clients.shadows import Shadows
 from services.core.access import Person, Role
 from services.core.errors import PentimentoError
 from services.core.events import Decision
-from services.core.series import Every, Series, columns, series
+from services.core.series import STEPS, Every, Series, columns, series
 from services.web.access import Who, at_least, seen
 from services.web.measured import Measured
 from services.web.pages import DECISIONS, PATHS, render
@@ -82,7 +82,7 @@ class Outlook:
         now = self._parts.now()
         count = hours if every == "hour" else -(-hours // 24)
         starts = columns(now, every=every, count=min(count, MOST_COLUMNS))
-        counted = await self._activity.over_time(by=by, every=every, since=starts[0], until=now, tenants=tenants)
+        counted = await self._activity.over_time(by=by, starts=starts, each=STEPS[every], tenants=tenants)
         return series([(each.start, each.kind, each.verdicts) for each in counted], starts, KINDS[by])
 
     async def models(self) -> dict[str, Any]:
