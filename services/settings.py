@@ -308,6 +308,9 @@ class WebSettings(Section):
             "`false`: everybody signs in, by a one-time link (`pentimento people link`)."
         ),
     ] = True
+    live_connections: Annotated[
+        int, Field(ge=0, le=1000, description="Browsers that may follow the live feed at once; more are turned away.")
+    ] = 32
 
 
 class LoginSettings(Section):

@@ -512,6 +512,22 @@ create table if not exists round (
 );
 create unique index if not exists round_open on round ((true)) where finished_at is null;
 
+-- -- searching.py, feed.py, activity.py ------------------------------------------------------------------------------
+
+-- In which order verdicts arrived, revisions too: what the live feed goes by. A redelivered event leaves a gap.
+alter table verdict_history add column if not exists seq bigint generated always as identity;
+create unique index if not exists verdict_history_seq on verdict_history (seq);
+
+-- Lists in their order with what is mostly filtered by, so that no combination of filters reads the events of verdicts
+-- that do not fit, and verdicts over time are counted without them.
+create index if not exists verdict_facts on verdict (judged_at desc, tenant desc, upload_id desc)
+    include (decision, path, score);
+-- What is asked for by name, whole or by its beginning.
+create index if not exists verdict_by_upload on verdict (upload_id text_pattern_ops);
+create index if not exists verdict_by_sha256 on verdict (sha256) where sha256 is not null;
+create index if not exists verdict_by_original on verdict (candidate_id, judged_at desc) where candidate_id is not null;
+create index if not exists verdict_by_file on verdict (lower(filename) text_pattern_ops) where filename is not null;
+
 -- -- accounts.py -----------------------------------------------------------------------------------------------------
 
 -- Who may come in. `tenants` null: all of them. `origin`: added by hand, or come from the OpenID provider, whose claims

@@ -15,17 +15,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from services.clients.feed import Arrivals
 from services.clients.signins import Attempts
 from services.core.errors import PentimentoError
 from services.web import (
     account,
     auditing,
+    dead_letters,
+    export,
+    live,
     login,
     login_oidc,
+    originals,
+    overview,
     people,
+    picture_search,
     pictures,
+    rounds,
+    search,
     status,
     tokens,
+    upload_page,
     uploads,
     verdicts,
 )
@@ -51,8 +61,12 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app = FastAPI(title="Pentimento", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.include_router(verdicts.pages(parts.verdicts))
     app.include_router(verdicts.api(parts.verdicts))
+    _overview(app, parts, options)
+    _search(app, parts, options)
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
+    app.include_router(originals.router(parts, options))
+    app.include_router(upload_page.router(parts, options))
     app.include_router(status.router(parts))
     app.include_router(login.router(parts, entrance))
     if sign_in.provider is not None:
@@ -71,6 +85,27 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.add_middleware(Gate, keeper=keeper, patience=patience, audit=parts.audit)
     app.add_middleware(Measured, metrics=parts.telemetry.metrics)  # the last added is the outermost
     return app
+
+
+def _overview(app: FastAPI, parts: Parts, options: Options) -> None:
+    feed = live.Feed(Arrivals(parts.database), most=options.live_connections)
+    app.state.feed = feed  # whoever stops the server ends its streams first
+    outlook, letters = overview.Outlook(parts, options), dead_letters.Letters(parts)
+    app.include_router(live.router(feed))
+    app.include_router(dead_letters.pages(letters))
+    app.include_router(dead_letters.api(letters))
+    app.include_router(rounds.router(parts))
+    app.include_router(overview.pages(outlook))
+    app.include_router(overview.api(outlook))
+
+
+def _search(app: FastAPI, parts: Parts, options: Options) -> None:
+    searching, by_picture = search.Searching(parts), picture_search.PictureSearch(parts, options)
+    app.include_router(export.router(searching, parts.audit))
+    app.include_router(picture_search.pages(by_picture))
+    app.include_router(picture_search.api(by_picture))
+    app.include_router(search.pages(searching))
+    app.include_router(search.api(searching))
 
 
 async def _answered(request: Request, error: Exception) -> Response:

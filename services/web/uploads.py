@@ -81,9 +81,9 @@ def router(parts: Parts, options: Options) -> APIRouter:
         dependencies=[Depends(at_least(Role.MODERATOR))],
     )
     async def upload(request: Request, person: Who) -> JSONResponse:
-        _check_announced_length(request, options.max_bytes)
+        refuse_long(request, options.max_bytes)
         async with room:
-            form = await _form(request, options.max_bytes + FORM_BYTES)
+            form = await form_of(request, options.max_bytes + FORM_BYTES)
             try:
                 event, data = await _read(form, person, parts, options.max_bytes)
             finally:
@@ -96,13 +96,15 @@ def router(parts: Parts, options: Options) -> APIRouter:
     return routes
 
 
-def _check_announced_length(request: Request, max_bytes: int) -> None:
+def refuse_long(request: Request, max_bytes: int) -> None:
+    """Raises Rejected where the request says itself that it is too long."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes + FORM_BYTES:
         raise Rejected("too_large", f"The request has {announced} bytes, an image may have {max_bytes}.")
 
 
-async def _form(request: Request, limit: int) -> FormData:
+async def form_of(request: Request, limit: int) -> FormData:
+    """The form with at most one file. Raises Rejected beyond `limit` bytes, Refused where it cannot be read."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refused(415, "not_multipart", "Send multipart/form-data with the file in the field `image`.")
     limited = Request(request.scope, _limited(request.receive, limit))

@@ -7,7 +7,7 @@ import hashlib
 import io
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -38,9 +38,10 @@ from services.core.events import (
 )
 from services.core.intake.keys import image_key, mask_key
 from services.core.pixels import encode_png
+from services.finding import open_finder
 from services.local.kafka import Kafka
 from services.local.postgres import Postgres
-from services.settings import TelemetrySettings
+from services.settings import Settings, TelemetrySettings
 from services.telemetry import Telemetry, open_telemetry
 from services.web.app import create_app
 from services.web.parts import Options, Parts
@@ -73,6 +74,7 @@ async def parts(
     sender = EventSender(connection)
     await sender.start()
     objects = Objects(tmp_path_factory.mktemp("objects").as_uri())
+    stack = AsyncExitStack()
     yield Parts(
         database=database,
         verdicts=Verdicts(database),
@@ -81,7 +83,9 @@ async def parts(
         reader=EventReader(connection),
         telemetry=telemetry,
         now=lambda: datetime.now(UTC),
+        seek=open_finder(Settings(), database, objects, stack).seek,
     )
+    await stack.aclose()
     objects.close()
     await sender.stop()
 
@@ -117,7 +121,8 @@ def calling(app: FastAPI, host: str = "127.0.0.1") -> httpx.AsyncClient:
 async def listening(app: FastAPI) -> AsyncIterator[str]:
     """The app on a real socket; its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:  # listens already: a client waits, and is never refused
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
