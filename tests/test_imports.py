@@ -42,6 +42,8 @@ MAY: dict[str, tuple[str, ...]] = {
     "services.clients": ("services.core", "services.clients"),
     "services.stream": ("services.core", "services.clients", "services.stream", *PLAIN),
     "services.web.__main__": ("services",),  # wires the web process
+    "services.webhooks.__main__": ("services",),  # wires the senders' own process
+    "services.webhooks": ("services.core", "services.clients", "services.webhooks", *PLAIN),
     "services.web": ("services.core", "services.clients", "services.web", *PLAIN),
     "services.local": ("services",),
     "services": ("services",),  # worker, cli and whatever else wires things together

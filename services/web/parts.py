@@ -29,7 +29,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The clients, opened; whoever opened them closes them. `database`: routers make the clients of their own tables."""
+    """The clients, opened; whoever opened them closes them. `database`: routers make clients of their own tables."""
 
     database: Database
     verdicts: Verdicts
