@@ -566,3 +566,20 @@ create table if not exists webhook_attempt (
 );
 create index if not exists webhook_attempt_newest on webhook_attempt (webhook, id);
 create index if not exists webhook_attempt_of_delivery on webhook_attempt (delivery);
+
+-- -- answers.py -----------------------------------------------------------------------------------------------------
+
+-- Answers to requests with an idempotency key, so that a repetition gets the same one. `status` null: in work.
+create table if not exists kept_answer (
+    person      text not null,
+    route       text not null,
+    key         text not null,
+    fingerprint text not null,
+    token       text not null,
+    status      integer,
+    headers     jsonb,
+    body        text,
+    started_at  timestamptz not null default now(),
+    primary key (person, route, key)
+);
+create index if not exists kept_answer_old on kept_answer (started_at);

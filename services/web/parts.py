@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
 from services.clients.objects import Objects
+from services.settings import LimitSettings, WebhookSettings
 from services.telemetry import Telemetry
 
 
@@ -25,6 +26,8 @@ class Options:
     max_pixels: int
     mask_threshold: float
     token: str | None = None
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
 
 @dataclass(frozen=True, slots=True)
