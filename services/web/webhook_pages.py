@@ -54,9 +54,7 @@ def router(parts: Parts, options: Options) -> APIRouter:
 
     @routes.post("")
     async def add(
-        person: Who, tenant: Words = "", url: Words = "", events: Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]] | None, Form()]
-Chosen = None, decisions: Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]] | None, Form()]
-Chosen = None
+        person: Who, tenant: Words = "", url: Words = "", events: Chosen = None, decisions: Chosen = None
     ) -> Response:
         made = await registered(desk, person, _wanted(tenant, url, events, decisions))
         return await shown_with(await known(webhooks, person, made.id), secret=made.secret, status=201)
