@@ -1,7 +1,7 @@
 """The OpenAPI document: what the app serves, and `docs/openapi.json`.
 
 In: the app. Out: the document, with a summary and a tag for every route: where a route names none, the first line of
-its docstring and the first word of its path.
+its docstring, and the first word of its path.
 
     python -m services.web.openapi            writes docs/openapi.json
     python -m services.web.openapi --check    exit 1 if the file is stale
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from services.web.problems import PROBLEM_SCHEMA, ProblemShown
 
@@ -29,36 +28,38 @@ def describe(app: FastAPI) -> None:
     """Has the app serve the document as it is made here."""
     plain = app.openapi
 
-    def document() -> dict[str, Any]:
+    def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            for route in api_routes(app):
-                _name(route)
-            made = plain()
+            made = plain()  # keeps it in the app
             schemas = made.setdefault("components", {}).setdefault("schemas", {})
             schemas[PROBLEM_SCHEMA] = ProblemShown.model_json_schema()
-            app.openapi_schema = made
-        return app.openapi_schema
+            for path, _, operation in operations(made):
+                _name(path, operation)
+        return app.openapi_schema or {}
 
-    app.openapi = document  # type: ignore[method-assign]
-
-
-def api_routes(app: FastAPI) -> Iterator[APIRoute]:
-    """Every route of the API that the document shows."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema and route.path.startswith(PREFIX):
-            yield route
+    app.openapi = described  # type: ignore[method-assign]
 
 
-def _name(route: APIRoute) -> None:
-    if not route.tags:
-        route.tags = [route.path.removeprefix(PREFIX).partition("/")[0]]
-    if route.summary is None and route.endpoint.__doc__:
-        route.summary = route.endpoint.__doc__.strip().splitlines()[0].rstrip(".")
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, method and operation of everything in a document."""
+    for path, methods in document["paths"].items():
+        yield from ((path, method, operation) for method, operation in methods.items())
 
 
-def text() -> str:
-    """The document of the app as it is, indented."""
-    return json.dumps(_app().openapi(), indent=1, ensure_ascii=False) + "\n"
+def _name(path: str, operation: dict[str, Any]) -> None:
+    """A tag and a summary. One that FastAPI made of the function's name says nothing: the docstring's goes before."""
+    operation.setdefault("tags", [path.removeprefix(PREFIX).partition("/")[0]])
+    made = operation.get("summary", "").lower().replace(" ", "_")
+    if operation["operationId"].startswith(f"{made}_api_v1_"):
+        said = operation.get("description", "").strip().splitlines()
+        operation.pop("summary", None)
+        if said:
+            operation["summary"] = said[0].rstrip(".")
+
+
+def document() -> dict[str, Any]:
+    """The document of the app as it is."""
+    return _app().openapi()
 
 
 def _app() -> FastAPI:
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/openapi.json"), help="the file")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is stale")
     chosen = parser.parse_args(arguments)
-    made = text()
+    made = json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
     fresh = chosen.out.is_file() and chosen.out.read_text(encoding="utf-8") == made
     if chosen.check:
         if not fresh:
