@@ -46,6 +46,7 @@ class Limiter:
         settings: LimitSettings,
         metrics: Metrics,
         clock: Callable[[], float] = monotonic,
+        most: int = MOST_BUCKETS,
     ) -> None:
         self._app = app
         self._by = by
@@ -54,6 +55,7 @@ class Limiter:
         self._loopback = settings.loopback
         self._refused = metrics.limited.labels(by)
         self._clock = clock
+        self._most = most
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +90,7 @@ class Limiter:
         taken = take(self._buckets.get(who) or full(pace, now), pace, now)
         self._buckets[who] = taken.bucket
         self._buckets.move_to_end(who)
-        if len(self._buckets) > MOST_BUCKETS:
+        if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
         return taken
 
