@@ -23,6 +23,7 @@ from services.cli.rejudge import rejudge
 from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
+from services.cli.webhooks import webhooks
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Finds manipulated images in a stream of uploads.", add_completion=False
@@ -45,6 +46,7 @@ app.command()(mask)
 app.command()(annotate)
 app.add_typer(learn, name="learn")
 app.command()(erase)
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(models.app)
 app.command("models")(list_models)
 app.command()(promote)

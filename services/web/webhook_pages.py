@@ -22,7 +22,8 @@ from services.web.pages import render
 from services.web.paging import Place, cut, moment_and_id, number, read_place, write_place
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
-from services.web.webhooks import WebhookWanted, desk_of, known, pinged, registered, rotated
+from services.web.webhooks import WebhookWanted, known, pinged, registered, rotated
+from services.webhooks.desk import Desk
 
 PAGE = 50
 KINDS = {EventKind.VERDICT: "Verdicts", EventKind.REVIEW: "Moderators’ decisions"}
@@ -33,7 +34,7 @@ Numbers = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]] | None, Form()]
 Chosen = Annotated[list[str] | None, Form()]
 
 
-def router(parts: Parts, options: Options) -> APIRouter:
+def router(parts: Parts, options: Options, desk: Desk) -> APIRouter:
     """The two pages and what their forms do."""
     routes = APIRouter(
         prefix="/admin/webhooks",
@@ -41,7 +42,6 @@ def router(parts: Parts, options: Options) -> APIRouter:
         include_in_schema=False,
         dependencies=[Depends(at_least(Role.ADMIN))],
     )
-    desk = desk_of(parts, options)
     webhooks, log = Webhooks(parts.database), DeliveryLog(parts.database)
 
     @routes.get("")

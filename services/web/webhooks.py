@@ -179,9 +179,9 @@ def shown(webhook: Webhook) -> WebhookShown:
     )
 
 
-def api(parts: Parts, options: Options) -> APIRouter:
+def api(parts: Parts, desk: Desk) -> APIRouter:
     """Everything below `/api/v1/webhooks`."""
-    webhooks, log, desk = Webhooks(parts.database), DeliveryLog(parts.database), desk_of(parts, options)
+    webhooks, log = Webhooks(parts.database), DeliveryLog(parts.database)
     routes = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"], dependencies=[Depends(at_least(Role.ADMIN))])
     _registry(routes, webhooks, desk)
     _history(routes, webhooks, log)

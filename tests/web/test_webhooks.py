@@ -25,6 +25,7 @@ from services.core.webhooks import Attempt, GivenUp
 from services.settings import WebhookSettings
 from services.telemetry import Telemetry
 from services.web.app import create_app
+from services.web.limits import Limiter
 from services.web.parts import Parts
 from tests.clients.examples import verdict
 from tests.web.conftest import OPTIONS, calling
@@ -51,7 +52,7 @@ def app_of(parts: Parts, person: Person, hooks: WebhookSettings = HOOKS) -> Fast
     app = create_app(parts, replace(OPTIONS, webhooks=hooks))
     app.add_middleware(As, person=person)
     # The gate makes everybody LOCAL where there is no token: whoever asks is to be one of the test's people.
-    app.user_middleware = [each for each in app.user_middleware if each.cls.__name__ in ("As", "Limiter")]
+    app.user_middleware = [each for each in app.user_middleware if each.cls in (As, Limiter)]
     return app
 
 

@@ -44,9 +44,13 @@ QUICK: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-async def hooks_database(postgres: Postgres) -> AsyncIterator[Database]:
-    dsn = make_conninfo("", **{**conninfo_to_dict(postgres.dsn), "dbname": f"hooks_{uuid4().hex}"})
-    opened = await Database.open(dsn, pool_size=12, timeout_s=20)
+def hooks_dsn(postgres: Postgres) -> str:
+    return make_conninfo("", **{**conninfo_to_dict(postgres.dsn), "dbname": f"hooks_{uuid4().hex}"})
+
+
+@pytest.fixture(scope="session")
+async def hooks_database(hooks_dsn: str) -> AsyncIterator[Database]:
+    opened = await Database.open(hooks_dsn, pool_size=12, timeout_s=20)
     await opened.migrate()
     yield opened
     await opened.close()
