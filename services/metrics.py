@@ -123,3 +123,17 @@ class Metrics:
         self.web_seconds = Histogram(
             "pentimento_web_request_seconds", "Time per request.", ["route"], buckets=SECONDS, registry=registry
         )
+
+        # Tries to deliver something to a webhook. `outcome`: delivered, later (to be tried again), given_up.
+        self.webhooks = Counter(
+            "pentimento_webhook_attempts_total", "Deliveries tried.", ["outcome"], registry=registry
+        )
+        # From sending such a request until its answer, or until there is none to be expected.
+        self.webhook_seconds = Histogram(
+            "pentimento_webhook_seconds", "Time per delivery.", buckets=SECONDS, registry=registry
+        )
+        # Deliveries that wait, and dead letters that nobody has redriven: what the database says.
+        self.webhooks_queued = Gauge("pentimento_webhook_queued_deliveries", "Deliveries waiting.", registry=registry)
+        self.webhooks_dead = Gauge("pentimento_webhook_dead_deliveries", "Deliveries given up.", registry=registry)
+        # Requests that were answered with 429. `by`: person or address.
+        self.limited = Counter("pentimento_limited_requests_total", "Requests refused.", ["by"], registry=registry)

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.access import Role
@@ -346,6 +346,75 @@ class LoginSettings(Section):
     )
 
 
+class LimitSettings(Section):
+    per_person: Annotated[
+        float,
+        Field(ge=0, description="Requests a second that a person or token may make, on average. 0: any number."),
+    ] = 50
+    per_address: Annotated[
+        float, Field(ge=0, description="The same for an address, before anybody has said who they are. 0: any number.")
+    ] = 100
+    burst_s: Annotated[
+        float, Field(gt=0, description="Requests of so many seconds may come at once after a time of silence.")
+    ] = 20
+    loopback: Annotated[
+        bool, Field(description="Whether requests from this machine itself are limited, too (bulk uploads, demo).")
+    ] = False
+
+
+class WebhookSettings(Section):
+    keys: Annotated[
+        tuple[SecretStr, ...],
+        Field(
+            description="Fernet keys that seal webhook secrets: the first seals, all open. Empty: no webhook can be "
+            "registered and none is served."
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Field(description="Hosts that webhooks may be sent to, `*.example.com` included. Empty: none at all."),
+    ] = ()
+    allowed_networks: Annotated[
+        tuple[str, ...], Field(description="Private networks that those hosts may lie in all the same.")
+    ] = ()
+    ports: Annotated[tuple[int, ...], Field(description="Ports that a webhook's URL may name.")] = (443,)
+    allow_http: Annotated[bool, Field(description="Allow receivers without TLS (tests, loopback).")] = False
+    ca_file: Annotated[
+        Path | None, Field(description="PEM bundle that signs the receivers' certificates; empty: the usual ones.")
+    ] = None
+    in_web: Annotated[
+        bool,
+        Field(description="The web process sends them. False: only `python -m services.webhooks` does."),
+    ] = True
+    timeout_s: Annotated[float, Field(gt=0, description="Time for a receiver to answer.")] = 10
+    in_flight: Annotated[int, Field(ge=1, le=16, description="Deliveries at once per process.")] = 16
+    per_webhook: Annotated[
+        int, Field(ge=1, description="Deliveries to one webhook at once, by all processes together.")
+    ] = 4
+    lease_s: Annotated[
+        float,
+        Field(gt=0, description="After so long a delivery that a dead process had in work goes to another one."),
+    ] = 60
+    look_s: Annotated[float, Field(gt=0, description="Between two looks at an empty queue.")] = 0.5
+    retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 5
+    retry_longest_s: Annotated[float, Field(gt=0, description="Longest pause before a retry.")] = 14_400
+    give_up_s: Annotated[
+        float, Field(gt=0, description="A delivery that fails when it is so old becomes a dead letter.")
+    ] = 86_400
+    old_secret_s: Annotated[float, Field(ge=0, description="How long a secret stays valid after it was replaced.")] = (
+        86_400
+    )
+    keep_s: Annotated[
+        float, Field(gt=0, description="How long deliveries that are settled, dead letters too, are kept.")
+    ] = 2_592_000
+
+    @model_validator(mode="after")
+    def _a_lease_outlives_an_attempt(self) -> WebhookSettings:
+        if self.lease_s <= self.timeout_s:
+            raise ValueError("lease_s must be longer than timeout_s, or every slow delivery is sent twice")
+        return self
+
+
 class TelemetrySettings(Section):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least level logged.")] = (
         "info"
@@ -381,6 +450,8 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()
     login: LoginSettings = LoginSettings()
+    limits: LimitSettings = LimitSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 

@@ -26,6 +26,7 @@ from services.cli.replay import replay
 from services.cli.submit import submit
 from services.cli.tokens import tokens
 from services.cli.verdicts import verdicts
+from services.cli.webhooks import webhooks
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Finds manipulated images in a stream of uploads.", add_completion=False
@@ -51,6 +52,7 @@ app.command()(erase)
 app.add_typer(people, name="people")
 app.add_typer(tokens, name="tokens")
 app.command()(audit)
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(models.app)
 app.command("models")(list_models)
 app.command()(promote)

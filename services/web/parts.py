@@ -16,6 +16,7 @@ from services.clients.objects import Objects
 from services.clients.oidc import Provider
 from services.core.access import ClaimRules
 from services.core.events import Candidate, Fingerprint, StoredImage
+from services.settings import LimitSettings, WebhookSettings
 from services.telemetry import Telemetry
 
 NO_RULES = ClaimRules("groups", {}, {})
@@ -73,6 +74,8 @@ class Options:
     index_stale_s: float = 60.0
     policy_version: str = ""
     sign_in: SignInOptions = SignInOptions()
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
 
 @dataclass(frozen=True, slots=True)
