@@ -245,6 +245,8 @@ create table if not exists verdict (
 create index if not exists verdict_newest on verdict (judged_at desc, tenant desc, upload_id desc);
 create index if not exists verdict_of_tenant on verdict (tenant, judged_at desc, upload_id desc);
 create index if not exists verdict_of_content on verdict (tenant, sha256);
+create index if not exists verdict_of_candidate on verdict (tenant, candidate_id, judged_at desc, upload_id desc)
+    where candidate_id is not null;
 
 create table if not exists verdict_history (
     tenant    text not null,

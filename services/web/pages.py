@@ -19,8 +19,8 @@ from services.core.errors import REJECTION_CODES
 from services.core.events import Decision, Path, VerdictReached
 from services.core.evidence import NOTES
 
-Kind = Literal["upload", "mask", "original"]
-Size = Literal["thumb", "view"]
+Kind = Literal["upload", "original", "aligned", "difference", "mask", "outline", "flagged"]
+Size = Literal["thumb", "view", "full"]
 
 DECISIONS: dict[Decision, str] = {
     Decision.MANIPULATED: "Manipulated",
