@@ -1,8 +1,8 @@
 """What a file says about itself beside its pixels: camera, software, dates, how it was compressed. Pure.
 
 In: the stored bytes. Out: `FileFacts`, each text cut, printable and on one line. All of it can be forged and most
-of it is stripped by platforms, so it is context for a person and no finding. Where a picture was taken stays in the file:
-only that it says so is told.
+of it is stripped by platforms, so it is context for a person and no finding. Where a picture was taken stays in the
+file: only that it says so is told.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _options(settings: Settings) -> Options:
         source=settings.source,
         max_bytes=settings.intake.max_bytes,
         max_pixels=settings.intake.max_pixels,
-        mask_threshold=read_policy(settings.policy).mask_threshold,
+        policy=read_policy(settings.policy),
         token=settings.web.token.get_secret_value() if settings.web.token else None,
     )
 

@@ -105,6 +105,7 @@ def _environment() -> Environment:
         "minute": _minute,
         "milliseconds": _milliseconds,
         "bytes": _bytes,
+        "segment": _segment,
     }
     environment.globals |= {
         "DECISIONS": DECISIONS,

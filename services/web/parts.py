@@ -10,6 +10,7 @@ from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
 from services.clients.objects import Objects
+from services.core.policy import DEFAULT_POLICY, Policy
 from services.telemetry import Telemetry
 
 
@@ -17,13 +18,13 @@ from services.telemetry import Telemetry
 class Options:
     """The settings that pages and API need. `token` None admits everybody who reaches the loopback address.
 
-    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `mask_threshold` 0..1: policy.
+    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `policy` is the one in force.
     """
 
     source: str
     max_bytes: int
     max_pixels: int
-    mask_threshold: float
+    policy: Policy = DEFAULT_POLICY
     token: str | None = None
 
 

@@ -24,7 +24,7 @@ from services.web.access import Who, seen
 from services.web.pages import Kind, Size
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
-from services.web.verdicts import newest
+from services.web.verdicts import at_revision, history
 
 SIDES: dict[Size, int] = {"thumb": 400, "view": 1280, "full": 4096}  # pixels of the longer side
 FULL_QUALITY = 94  # of a JPEG that somebody looks at pixel by pixel
@@ -49,9 +49,16 @@ def router(parts: Parts, options: Options) -> APIRouter:
 
     @routes.get("/pictures/{kind}/{tenant}/{upload_id:path}", include_in_schema=False)
     async def picture(
-        request: Request, person: Who, kind: Kind, tenant: str, upload_id: str, size: Annotated[Size, Query()] = "view"
+        request: Request,
+        person: Who,
+        kind: Kind,
+        tenant: str,
+        upload_id: str,
+        size: Annotated[Size, Query()] = "view",
+        r: Annotated[int | None, Query(ge=0)] = None,
     ) -> Response:
-        verdict = await newest(parts.verdicts, seen(person, tenant), upload_id)
+        # Of the revision that was asked for: a newer one may have another mask, which whoever decides must not see.
+        verdict = at_revision(await history(parts.verdicts, seen(person, tenant), upload_id), r)[-1]
         wanted = _wanted(verdict, kind, size, options)
         headers = {"etag": f'"{wanted.tag}"', "cache-control": CACHED}
         if request.headers.get("if-none-match") == headers["etag"]:
@@ -85,7 +92,7 @@ def _wanted(verdict: VerdictReached, kind: Kind, size: Size, options: Options) -
         case "difference" if can_be_aligned(verdict):
             return _compared(verdict, size, difference, options)
         case "mask" | "outline" | "flagged" if verdict.mask is not None:
-            tag = f"{kind}-{verdict.mask.object_key.rsplit('/', 1)[-1]}-{size}-{options.mask_threshold:g}"
+            tag = f"{kind}-{verdict.mask.object_key.rsplit('/', 1)[-1]}-{size}-{options.policy.mask_threshold:g}"
             return Wanted((verdict.mask.object_key,), tag, "image/png", _mask_layer(kind, side, options))
     raise Refused(404, "no_picture", f"The verdict for upload {verdict.upload_id!r} has no {kind}.")
 
@@ -93,8 +100,8 @@ def _wanted(verdict: VerdictReached, kind: Kind, size: Size, options: Options) -
 def _mask_layer(kind: Kind, side: int, options: Options) -> Callable[[bytes], bytes]:
     """`flagged` is the decision in the mask's own pixels, whatever size was asked for: corrections start from it."""
     if kind == "flagged":
-        return partial(flagged, threshold=options.mask_threshold, max_pixels=options.max_pixels)
-    layer = partial(overlay, max_side=side, threshold=options.mask_threshold, max_pixels=options.max_pixels)
+        return partial(flagged, threshold=options.policy.mask_threshold, max_pixels=options.max_pixels)
+    layer = partial(overlay, max_side=side, threshold=options.policy.mask_threshold, max_pixels=options.max_pixels)
     return partial(layer, fill=0.0) if kind == "outline" else layer
 
 

@@ -48,7 +48,7 @@ from services.web.parts import Options, Parts
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SIZE = (360, 240)
 TOKEN = "a-token-that-is-long-enough"
-OPTIONS = Options(source="/test", max_bytes=200_000, max_pixels=4_000_000, mask_threshold=0.5)
+OPTIONS = Options(source="/test", max_bytes=200_000, max_pixels=4_000_000)
 
 
 @pytest.fixture(scope="session")
