@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from services.core.errors import PentimentoError
-from services.web import evidence, login, pictures, status, uploads, verdicts
+from services.web import evidence, login, pictures, review_pages, status, uploads, verdicts
 from services.web.auth import Gatekeeper
 from services.web.gate import Gate
 from services.web.parts import Options, Parts
@@ -34,6 +34,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(verdicts.api(parts.verdicts))
     app.include_router(evidence.pages(parts, options))
     app.include_router(evidence.api(parts, options))
+    app.include_router(review_pages.router())
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
     app.include_router(status.router(parts))

@@ -37,7 +37,7 @@ PATHS: dict[Path, str] = {
     Path.REJECTED: "could not be judged",
     Path.REVIEWED: "decided by a moderator",
 }
-NAVIGATION = (("Verdicts", "/"),)
+NAVIGATION = (("Verdicts", "/"), ("Review", "/review"))
 """The pages in the head of every page: label and path. A page names its own with `{% set section = "/review" %}`."""
 
 

@@ -11,19 +11,22 @@ const VIEW_SIDE = 1280; // pixels of the longer side that size=view has
 const REDUCED = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Evidence {
-  constructor(root) {
+  /** `findings` is where the regions' buttons are, where they were moved out of `root`. */
+  constructor(root, findings = root) {
     this.root = root;
+    this.findings = findings;
+    this.stage = root.querySelector(".stage");
     this.links = root.dataset;
     this.panes = root.querySelector("[data-panes]");
     this.upload = root.querySelector("[data-pane=upload]");
-    this.regions = [...root.querySelectorAll("[data-region]")];
+    this.regions = [...findings.querySelectorAll("[data-region]")];
     this.at = -1;
     this.opacity = sight.get().opacity;
     this.view = new View(Number(this.links.width), Number(this.links.height), () => this.#draw());
     this.#layers();
     this.#buttons();
     this.#pointer();
-    for (const hidden of root.querySelectorAll(".modes, .marking, .corner.left, .corner.right, .keys")) hidden.hidden = false;
+    for (const part of [root, findings]) for (const hidden of part.querySelectorAll(".modes, .marking, .corner.left, .corner.right, .keys")) hidden.hidden = false;
     root.classList.add("live");
     this.mode(this.panes.dataset.mode);
     sight.follow((chosen) => this.#see(chosen));
@@ -49,6 +52,7 @@ export class Evidence {
     if (name === "flicker" || name === "swipe") this.#lens("aligned");
     if (name === "difference") this.#lens("difference");
     this.#tag({ difference: "Difference, four-fold", swipe: "Upload | original" }[name] ?? "Upload");
+    this.#outline();
     this.divider.hidden = name !== "swipe";
     const flicker = this.root.querySelector("[data-flicker]");
     flicker.hidden = name !== "flicker";
@@ -87,12 +91,18 @@ export class Evidence {
     if (!button) return;
     const on = button.ariaPressed !== "true";
     button.ariaPressed = String(on);
-    if (act === "outline") {
-      const mask = this.layers.get("mask");
-      this.#source(mask, on ? "outline" : "mask");
-    }
+    if (act === "outline") this.#outline();
     this.root.classList.toggle(`no-${act}`, !on);
     say(`${button.firstChild.textContent.trim()} ${on ? "on" : "off"}`);
+  }
+
+  /** The line alone where it was asked for, and over the difference, which the mask's colour would hide. */
+  #outline() {
+    const mask = this.layers.get("mask");
+    if (!mask) return;
+    const asked = this.root.querySelector("[data-act=outline]").ariaPressed === "true";
+    const name = asked || this.panes.dataset.mode === "difference" ? "outline" : "mask";
+    if (mask.dataset.layer !== name) this.#source(mask, name);
   }
 
   fade(by) { this.#fade(this.opacity + by); sight.choose({ opacity: this.opacity }); }
@@ -226,11 +236,11 @@ export class Evidence {
       in: () => this.view.zoom(STEP), out: () => this.view.zoom(1 / STEP), fit: () => this.view.fit(), pixels: () => this.pixels(),
       blur: () => this.blur(), grey: () => this.grey(), pause: () => this.pause(),
     };
+    this.regions.forEach((button, index) => button.addEventListener("click", () => this.#goTo(index)));
     this.root.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (!button) return;
-      if (button.dataset.region) this.#goTo(this.regions.indexOf(button));
-      else if (button.dataset.mode) this.mode(button.dataset.mode);
+      if (button.dataset.mode) this.mode(button.dataset.mode);
       else if (button.dataset.act) (acts[button.dataset.act] ?? (() => this.toggle(button.dataset.act)))();
     });
     this.root.querySelector("#opacity")?.addEventListener("input", (event) => this.#fade(event.target.value / 100));
