@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from services.core.errors import Broken, PentimentoError, Unavailable
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 LEAST_PGVECTOR = (0, 8)  # the first with iterative index scans
 MIGRATION_TIMEOUT_S = 600.0  # building an index over existing pictures takes minutes
 MIGRATION_LOCK = 0x70656E74  # advisory locks are numbers; this one spells "pent"
