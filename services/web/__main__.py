@@ -26,6 +26,7 @@ from services.telemetry import configure
 from services.web.app import create_app
 from services.web.auth import refusal
 from services.web.parts import Options, Parts
+from services.web.review.publishing import Publisher, publishing
 
 log = structlog.get_logger()
 CONNECTIONS = 64  # at once; more are answered with 503 instead of piling up in memory
@@ -65,6 +66,7 @@ async def serve(settings: Settings) -> None:
             now=lambda: datetime.now(UTC),
         )
         app = create_app(parts, _options(settings))
+        await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
@@ -73,12 +75,14 @@ async def serve(settings: Settings) -> None:
 
 
 def _options(settings: Settings) -> Options:
+    policy = read_policy(settings.policy)
     return Options(
         source=settings.source,
         max_bytes=settings.intake.max_bytes,
         max_pixels=settings.intake.max_pixels,
-        policy=read_policy(settings.policy),
         token=settings.web.token.get_secret_value() if settings.web.token else None,
+        policy=policy,
+        review=settings.review,
     )
 
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from services.core.errors import PentimentoError
-from services.web import evidence, login, pictures, review_pages, status, uploads, verdicts
+from services.web import evidence, login, pictures, review, review_pages, status, uploads, verdicts
 from services.web.auth import Gatekeeper
 from services.web.gate import Gate
 from services.web.parts import Options, Parts
@@ -38,6 +38,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
     app.include_router(status.router(parts))
+    app.include_router(review.router(parts, options))
     app.include_router(login.router(keeper))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for kind in (PentimentoError, Refused, HTTPException, RequestValidationError):

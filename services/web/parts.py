@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.clients.cases import Verdicts
@@ -11,6 +11,7 @@ from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
 from services.clients.objects import Objects
 from services.core.policy import DEFAULT_POLICY, Policy
+from services.settings import ReviewSettings
 from services.telemetry import Telemetry
 
 
@@ -24,13 +25,14 @@ class Options:
     source: str
     max_bytes: int
     max_pixels: int
-    policy: Policy = DEFAULT_POLICY
     token: str | None = None
+    policy: Policy = DEFAULT_POLICY
+    review: ReviewSettings = field(default_factory=ReviewSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The clients, opened; whoever opened them closes them. `database`: routers make the clients of their own tables."""
+    """The clients, opened; whoever opened them closes them. `database`: routers make their own tables' clients."""
 
     database: Database
     verdicts: Verdicts
