@@ -30,6 +30,7 @@ _REMOVE = (
     ("rejudge", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
     ("late_cut", "tenant = %(tenant)s and original_sha256 = %(sha256)s"),
     ("candidate", OF_CONTENT),
+    ("audit_upload", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
     ("upload", OF_CONTENT),
     ("geometry", "%(sha256)s in (upload_sha256, candidate_sha256)"),
 )

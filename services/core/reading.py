@@ -15,7 +15,7 @@ _BY_THE_PAIR = (Path.CONSTRAINED_SPG, Path.CONSTRAINED_SDG)
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The policy's lines on the scale of a verdict's score, 0..1. `same_policy` False: another policy reached the verdict
+    """The policy's lines on the scale of a score, 0..1. `same_policy` False: another policy reached the verdict
     than the one in force, whose lines these are."""
 
     manipulated_at: float

@@ -40,6 +40,16 @@ def at_least(role: Role) -> Callable[[Request], Person]:
     return checked
 
 
+def tenants_of(person: Person, tenant: str | None) -> tuple[str, ...] | None:
+    """The tenants to look into: the one that is asked for, else all that the person may see; None: every one there is.
+
+    Raises Refused (404) where they ask for one that they may not see.
+    """
+    if tenant is not None:
+        return (seen(person, tenant),)
+    return None if person.tenants is None else tuple(sorted(person.tenants))
+
+
 def seen(person: Person, tenant: str) -> str:
     """The tenant, where the person may see it. Raises Refused (404)."""
     if not person.sees(tenant):

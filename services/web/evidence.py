@@ -16,16 +16,17 @@ from pydantic import BaseModel
 from starlette.responses import HTMLResponse
 
 from services.clients.cases import VerdictFilter, Verdicts
+from services.core.access import Person
 from services.core.events import Path, VerdictReached
 from services.core.file_facts import FileFacts, read_file_facts
 from services.core.policy import Policy
 from services.core.reading import Thresholds, qes_in_words, score_in_words, thresholds
-from services.web.access import Who, seen
+from services.web.access import Who
 from services.web.pages import render
 from services.web.parts import Options, Parts
 from services.web.pictures import can_be_aligned
 from services.web.problems import Refused
-from services.web.verdicts import at_revision, history
+from services.web.verdicts import READERS, at_revision, history
 
 MOST_RELATED = 12
 
@@ -53,12 +54,12 @@ class Related:
 
 def pages(parts: Parts, options: Options) -> APIRouter:
     """The page of a verdict, and its parts."""
-    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=READERS)
 
     # An upload id may contain slashes, hence `:path`.
     @routes.get("/verdicts/{tenant}/{upload_id:path}")
     async def page(person: Who, tenant: str, upload_id: str) -> HTMLResponse:
-        revisions = await history(parts.verdicts, seen(person, tenant), upload_id)
+        revisions = await history(parts.verdicts, person, tenant, upload_id)
         related = await _related(parts.verdicts, revisions[-1], blind=False)
         return render("verdict.html", _values(revisions, related, options.policy, blind=False))
 
@@ -66,13 +67,13 @@ def pages(parts: Parts, options: Options) -> APIRouter:
     async def fragment(
         person: Who, tenant: str, upload_id: str, r: Revision = None, blind: Blind = False
     ) -> HTMLResponse:
-        revisions = at_revision(await history(parts.verdicts, seen(person, tenant), upload_id), r)
+        revisions = at_revision(await history(parts.verdicts, person, tenant, upload_id), r)
         related = await _related(parts.verdicts, revisions[-1], blind=blind)
         return render("evidence.html", _values(revisions, related, options.policy, blind=blind))
 
     @routes.get("/evidence/file/{tenant}/{upload_id:path}")
     async def file(person: Who, tenant: str, upload_id: str) -> HTMLResponse:
-        facts = await _file_facts(parts, options, seen(person, tenant), upload_id)
+        facts = await _file_facts(parts, options, person, tenant, upload_id)
         return render("file_facts.html", {"facts": facts})
 
     return routes
@@ -80,11 +81,11 @@ def pages(parts: Parts, options: Options) -> APIRouter:
 
 def api(parts: Parts, options: Options) -> APIRouter:
     """Their JSON twins."""
-    routes = APIRouter(prefix="/api/v1", tags=["evidence"])
+    routes = APIRouter(prefix="/api/v1", tags=["evidence"], dependencies=READERS)
 
     @routes.get("/evidence/{tenant}/{upload_id:path}", summary="A verdict with what it takes to read it")
     async def evidence(person: Who, tenant: str, upload_id: str, r: Revision = None, blind: Blind = False) -> Evidence:
-        verdict = at_revision(await history(parts.verdicts, seen(person, tenant), upload_id), r)[-1]
+        verdict = at_revision(await history(parts.verdicts, person, tenant, upload_id), r)[-1]
         related = await _related(parts.verdicts, verdict, blind=blind)
         return Evidence(
             verdict=verdict,
@@ -96,7 +97,7 @@ def api(parts: Parts, options: Options) -> APIRouter:
 
     @routes.get("/file-facts/{tenant}/{upload_id:path}", summary="What an upload's file says about itself")
     async def file_facts(person: Who, tenant: str, upload_id: str) -> FileFacts:
-        return await _file_facts(parts, options, seen(person, tenant), upload_id)
+        return await _file_facts(parts, options, person, tenant, upload_id)
 
     return routes
 
@@ -136,9 +137,9 @@ async def _related(verdicts: Verdicts, verdict: VerdictReached, *, blind: bool) 
     return Related(shown(same_picture, {verdict.upload_id}), shown(same_original, known))
 
 
-async def _file_facts(parts: Parts, options: Options, tenant: str, upload_id: str) -> FileFacts:
+async def _file_facts(parts: Parts, options: Options, person: Person, tenant: str, upload_id: str) -> FileFacts:
     """Read from the stored bytes. Raises Refused (404) for an upload that was rejected."""
-    verdict = (await history(parts.verdicts, tenant, upload_id))[-1]
+    verdict = (await history(parts.verdicts, person, tenant, upload_id))[-1]
     if verdict.image is None:
         raise Refused(404, "no_picture", f"Upload {upload_id!r} was rejected: no file of it is kept.")
     data = await parts.objects.get(verdict.image.object_key, options.max_bytes)

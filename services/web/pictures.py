@@ -1,7 +1,8 @@
 """Pictures of a verdict: the upload, the original it was compared with, both compared, and the mask as layers.
 
 In: a verdict's tenant and upload id, and which picture. Out: a JPEG or PNG that we encoded ourselves from decoded
-pixels. There is no way to ask for an object by its key, and no way to get the bytes that somebody uploaded.
+pixels. There is no way to ask for an object by its key, and no way to get the bytes that somebody uploaded. Every view
+is in the audit log before the picture is out, also when the browser has it still; what cannot be logged is not shown.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.core.access import Role
 from services.core.comparison import Laid, aligned, difference, lay
 from services.core.events import Path, VerdictReached
 from services.core.preview import JPEG_QUALITY, flagged, overlay, preview
-from services.web.access import Who, seen
+from services.web.access import Who, at_least
 from services.web.pages import Kind, Size
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
@@ -29,7 +31,7 @@ from services.web.verdicts import at_revision, history
 SIDES: dict[Size, int] = {"thumb": 400, "view": 1280, "full": 4096}  # pixels of the longer side
 FULL_QUALITY = 94  # of a JPEG that somebody looks at pixel by pixel
 AT_ONCE = 2  # decoders beside each other; a large picture takes some 200 MB while it is decoded
-CACHED = "private, max-age=300"  # an address names a revision, but a tenant's pictures belong in no shared cache
+CACHED = "private, no-cache"  # a browser may keep it, but asks us before each view: may they still, and it is logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,16 @@ def router(parts: Parts, options: Options) -> APIRouter:
     routes = APIRouter()
     room = asyncio.Semaphore(AT_ONCE)
 
-    @routes.get("/pictures/{kind}/{tenant}/{upload_id:path}", include_in_schema=False)
+    async def draw(wanted: Wanted) -> bytes:
+        async with room:
+            data = [await parts.objects.get(key, options.max_bytes) for key in wanted.object_keys]
+            return await asyncio.to_thread(wanted.draw, *data)
+
+    @routes.get(
+        "/pictures/{kind}/{tenant}/{upload_id:path}",
+        include_in_schema=False,
+        dependencies=[Depends(at_least(Role.VIEWER))],
+    )
     async def picture(
         request: Request,
         person: Who,
@@ -58,14 +69,15 @@ def router(parts: Parts, options: Options) -> APIRouter:
         r: Annotated[int | None, Query(ge=0)] = None,
     ) -> Response:
         # Of the revision that was asked for: a newer one may have another mask, which whoever decides must not see.
-        verdict = at_revision(await history(parts.verdicts, seen(person, tenant), upload_id), r)[-1]
+        verdict = at_revision(await history(parts.verdicts, person, tenant, upload_id), r)[-1]
         wanted = _wanted(verdict, kind, size, options)
         headers = {"etag": f'"{wanted.tag}"', "cache-control": CACHED}
+        said = {"kind": kind, "size": size, "revision": verdict.revision}
+        logged = parts.audit.record(person, "picture_viewed", tenant=tenant, upload_id=upload_id, details=said)
         if request.headers.get("if-none-match") == headers["etag"]:
+            await logged
             return Response(status_code=304, headers=headers)
-        async with room:
-            data = [await parts.objects.get(key, options.max_bytes) for key in wanted.object_keys]
-            drawn = await asyncio.to_thread(wanted.draw, *data)
+        drawn, _ = await asyncio.gather(draw(wanted), logged)
         return Response(drawn, media_type=wanted.media_type, headers=headers)
 
     return routes
