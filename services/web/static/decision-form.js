@@ -53,13 +53,11 @@ export class DecisionForm {
     say(radio.nextElementSibling.firstChild.textContent.trim());
   }
 
-  /** The reason with this key. One that fits a single decision brings it along. */
+  /** The reason with this key, among those of the decision: each decision has its own. */
   toggle(key) {
-    const reason = this.rules.reasons.find((each) => each.key === key);
-    if (!reason) return;
+    const reason = this.rules.reasons.find((each) => each.key === key && each.decisions.includes(this.decision));
+    if (!reason) { say(this.decision ? "No such reason" : "Choose a decision first"); return; }
     const box = this.list.querySelector(`input[value="${CSS.escape(reason.code)}"]`);
-    if (!this.decision && reason.decisions.length === 1) this.choose(reason.decisions[0]);
-    if (box.disabled) { say(`${reason.label} does not fit this decision`); return; }
     box.checked = !box.checked;
     this.#settle();
     say(`${reason.label} ${box.checked ? "chosen" : "not chosen"}`);
@@ -68,12 +66,11 @@ export class DecisionForm {
   #settle() {
     const { decision } = this;
     for (const box of this.list.querySelectorAll("input")) {
-      const fits = !decision || box.dataset.decisions.split(" ").includes(decision);
+      const fits = box.dataset.decisions.split(" ").includes(decision);
       if (!fits) box.checked = false;
-      box.disabled = !fits || this.comment.disabled;
-      box.closest("label").classList.toggle("unfit", !fits);
+      box.closest("label").hidden = !fits;
     }
-    this.root.querySelector("#needed").textContent = this.needsReason ? "(one is needed)" : "";
+    this.root.querySelector("#needed").textContent = !decision ? "follow the decision" : this.needsReason ? "one is needed" : "";
     this.changed?.();
   }
 }

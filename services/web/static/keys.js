@@ -80,7 +80,7 @@ export class Keys {
     columns.tabIndex = 0;
     columns.setAttribute("role", "group");
     columns.setAttribute("aria-label", "All shortcuts");
-    for (const section of new Set(this.bindings.map((b) => b.section))) columns.append(this.#section(section));
+    for (const section of new Set(this.bindings.filter((b) => b.section !== "Hidden").map((b) => b.section))) columns.append(this.#section(section));
     const choice = document.createElement("label");
     const box = document.createElement("input");
     box.type = "checkbox";

@@ -17,12 +17,18 @@ function query() {
   return wanted;
 }
 
+/** A case's address, which remembers what else is wanted. */
+function address(one) {
+  const wanted = query().toString();
+  return `/review/case/${one.id}${wanted ? `?${wanted}` : ""}`;
+}
+
 function row(one) {
   const name = one.filename ?? one.upload_id;
   const picture = `/pictures/upload/${encodeURIComponent(one.tenant)}/${encodeURIComponent(one.upload_id)}?size=thumb&r=${one.revision}`;
   const facts = [KINDS[one.kind] ?? one.kind, one.tenant, `waits ${age(one.opened_at)}`];
   if (one.lock) facts.push(one.lock.mine ? "locked by you" : one.lock.expired ? `lock of ${one.lock.by} expired` : `with ${one.lock.by}`);
-  const link = make("a", { href: `/review/case/${one.id}` },
+  const link = make("a", { href: address(one) },
     make("span", { className: "veil" }, make("img", { className: "sensitive", src: picture, alt: "", width: 96, height: 72, loading: "lazy" })),
     make("span", { className: "what" }, make("b", {}, name), make("span", { className: "muted" }, facts.join(" · "))),
     one.members > 1 ? make("span", { className: "many" }, `${one.members} uploads`) : null,
@@ -62,7 +68,7 @@ async function start() {
   if (wanted.escalated) wanted.escalated = true;
   try {
     const { case: one, why } = await api("/review/next", { method: "POST", body: wanted });
-    if (one) location.assign(`/review/case/${one.id}`);
+    if (one) location.assign(address(one));
     else at("waiting").textContent = why === "budget_used_up" ? "You have seen enough for today." : "Nothing waits any more.";
   } catch (problem) {
     at("waiting").textContent = problem.message;
@@ -77,6 +83,10 @@ at("start").addEventListener("click", start);
 at("more").addEventListener("click", () => load({ more: true }));
 at("filters").addEventListener("submit", (event) => event.preventDefault());
 at("filters").addEventListener("change", (event) => { if (event.target.name) load().then(() => say(at("waiting").textContent)); });
+for (const [name, value] of new URLSearchParams(location.search)) {
+  const field = at("filters").elements.namedItem(name);
+  if (field?.type === "checkbox") field.checked = value === "true"; else if (field) field.value = value;
+}
 at("sight-blur").addEventListener("click", () => sight.choose({ blur: !sight.get().blur }));
 at("sight-grey").addEventListener("click", () => sight.choose({ greyscale: !sight.get().greyscale }));
 at("theme").addEventListener("change", (event) => sight.choose({ theme: event.target.value }));

@@ -17,6 +17,7 @@ let one = null; // the case on the page
 let evidence = null;
 let beat = null;
 let busy = false;
+const wanted = new URLSearchParams(location.search); // which cases somebody works on: tenant, kind, escalated
 let sent = { body: "", key: "" }; // the same body again has the same key: trying again is harmless
 
 const rules = await api("/review/reasons");
@@ -31,7 +32,7 @@ const mine = () => Boolean(one?.lock?.mine && !one.lock.expired && one.state ===
 
 async function show(next, { push = true } = {}) {
   const address = `/review/case/${next.id}`;
-  if (push && location.pathname !== address) history.pushState(null, "", address);
+  if (push && location.pathname !== address) history.pushState(null, "", address + location.search);
   one = next;
   const name = one.filename ?? one.upload_id;
   at("title").textContent = name;
@@ -40,11 +41,11 @@ async function show(next, { push = true } = {}) {
   painting.forget();
   evidence?.close();
   evidence = null;
-  form.reset();
   cluster.take(one);
+  form.reset();
   guard();
-  const wanted = `/evidence/view/${encodeURIComponent(one.tenant)}/${encodeURIComponent(one.upload_id)}?r=${one.revision}&blind=true`;
-  const answer = await fetch(wanted);
+  const fragment = `/evidence/view/${encodeURIComponent(one.tenant)}/${encodeURIComponent(one.upload_id)}?r=${one.revision}&blind=true`;
+  const answer = await fetch(fragment);
   if (one !== next) return; // another case came meanwhile
   if (!answer.ok) { refuse("The evidence cannot be shown: the picture may have been erased. Skip the case or try again."); return; }
   at("host").innerHTML = await answer.text();
@@ -100,7 +101,7 @@ function ban(text, take) {
 
 /** The buttons follow what has been chosen. */
 function settle() {
-  if (!form || !one) return;
+  if (!one) return; // the form is being made
   at("submit").disabled = !mine() || busy || form.missing !== null || cluster.tooMany;
   at("fault").hidden = true;
   at("variants").hidden = one.members < 2;
@@ -148,7 +149,9 @@ async function act(what) {
 // -- what is done ----------------------------------------------------------------------------------------------------------------
 
 async function following() {
-  const { case: next, why, exposure } = await api("/review/next", { method: "POST", body: {} });
+  const body = Object.fromEntries(wanted);
+  if (body.escalated) body.escalated = true;
+  const { case: next, why, exposure } = await api("/review/next", { method: "POST", body });
   showExposure(at("exposure"), exposure);
   if (next) { await show(next); return; }
   clearInterval(beat);
@@ -226,10 +229,13 @@ const key = (name, label, run, more = {}) => keys.add({ key: name, label, run, w
 key("m", "Manipulated", () => form.choose("manipulated"));
 key("n", "No evidence", () => form.choose("no_evidence"));
 key("c", "Can’t tell", () => form.choose("inconclusive"));
-for (const reason of rules.reasons) key(reason.key, reason.label, () => form.toggle(reason.key), { section: "Reasons" });
+for (const name of new Set(rules.reasons.map((reason) => reason.key))) {
+  const labels = rules.reasons.filter((reason) => reason.key === name).map((reason) => reason.label);
+  key(name, labels.join(" / "), () => form.toggle(name), { section: "Reasons, by decision" });
+}
 key("t", "Comment", () => at("comment").focus());
-key(["Ctrl+Enter", "Enter"], "Submit & next", submit, { inText: false });
-keys.add({ key: "Ctrl+Enter", scope: "page", section: "Hidden", when, inText: true, run: submit });
+key("Ctrl+Enter", "Submit & next", submit, { inText: true });
+key("Enter", "Submit & next, unless a button has the focus", submit);
 keys.add({ key: "Escape", section: "Hidden", inText: true, when: () => document.activeElement === at("comment"), run: () => at("title").focus({ preventScroll: true }) });
 key("k", "Skip", skip);
 key("e", "Escalate, with a note", escalate);
