@@ -415,6 +415,44 @@ class WebhookSettings(Section):
         return self
 
 
+class ReviewSettings(Section):
+    lock_s: Annotated[float, Field(gt=0, description="A case that nobody works on for so long is free again.")] = 300
+    heartbeat_s: Annotated[
+        float, Field(gt=0, description="How often a page says that somebody works on its case; well below the above.")
+    ] = 30
+    undo_s: Annotated[
+        float, Field(ge=0, description="Time in which a decision can be undone, before it is published.")
+    ] = 10
+    skip_s: Annotated[float, Field(ge=0, description="A skipped case is not offered to the same person before.")] = 3600
+    bulk_members: Annotated[
+        int, Field(ge=1, description="Uploads of a case that a moderator decides at once; leads have no limit.")
+    ] = 50
+    honeypot_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of cases with a known answer, where there are any.")
+    ] = 0.02
+    second_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of cases that two people decide without seeing each other; a lead where they disagree. "
+            "Needs two moderators at least.",
+        ),
+    ] = 0
+    cases_a_day: Annotated[
+        int, Field(ge=0, description="Cases that a person is shown in a day (UTC); 0: no limit.")
+    ] = 0
+    minutes_a_day: Annotated[
+        float, Field(ge=0, description="Minutes that a person has cases before them in a day (UTC); 0: no limit.")
+    ] = 0
+    blur: Annotated[bool, Field(description="Pictures are blurred until somebody looks; each can choose.")] = True
+    greyscale: Annotated[bool, Field(description="Pictures are shown without colours; each can choose.")] = False
+    opacity: Annotated[float, Field(ge=0, le=1, description="How opaque the mask lies on the picture.")] = 0.6
+    theme: Annotated[
+        Literal["system", "light", "dark"], Field(description="Light or dark pages, or as the system says.")
+    ] = "system"
+
+
 class TelemetrySettings(Section):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least level logged.")] = (
         "info"
@@ -449,6 +487,7 @@ class Settings(BaseSettings):
     stage: StageSettings = StageSettings()
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()
+    review: ReviewSettings = ReviewSettings()
     login: LoginSettings = LoginSettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()

@@ -31,6 +31,7 @@ from services.clients.ledger import Ledger
 from services.clients.models import Watch
 from services.clients.objects import Objects
 from services.clients.rejudge import RejudgeQueue
+from services.clients.review_cases import ReviewCases
 from services.clients.shadows import Shadows
 from services.clients.standing import Standings
 from services.clients.stoplist import StopList
@@ -333,6 +334,7 @@ class Worker:
         return Learn(
             verdicts=Verdicts(self._database),
             hard_cases=HardCases(self._database),
+            reviews=ReviewCases(self._database),
             ledger=Ledger(self._database),
             policy=read_policy(self._settings.policy),
             now=now,

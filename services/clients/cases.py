@@ -26,6 +26,7 @@ class VerdictFilter:
     paths: tuple[Path, ...] | None = None
     upload_ids: tuple[str, ...] | None = None
     sha256: str | None = None
+    candidate_id: str | None = None
     since: datetime | None = None
 
 
@@ -191,6 +192,7 @@ def _conditions(chosen: VerdictFilter) -> tuple[list[str], dict[str, Any]]:
         ("path = any(%(paths)s)", "paths", _values(chosen.paths)),
         ("upload_id = any(%(upload_ids)s)", "upload_ids", _values(chosen.upload_ids)),
         ("sha256 = %(sha256)s", "sha256", chosen.sha256),
+        ("candidate_id = %(candidate_id)s", "candidate_id", chosen.candidate_id),
         ("judged_at >= %(since)s", "since", chosen.since),
     ]
     given = [(condition, name, value) for condition, name, value in asked if value is not None]

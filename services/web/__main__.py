@@ -39,6 +39,7 @@ from services.web.auth import refusal
 from services.web.live import Feed
 from services.web.opening import sign_in_options
 from services.web.parts import Options, Parts, SignInOptions
+from services.web.review.publishing import Publisher, publishing
 from services.webhooks.sender import Sender, stop_sending
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ async def serve(settings: Settings, sign_in: SignInOptions) -> None:
             models=models,
         )
         app = create_app(parts, _options(settings, sign_in))
+        await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
@@ -114,16 +116,15 @@ async def _send_beside(
 
 
 def _options(settings: Settings, sign_in: SignInOptions) -> Options:
-    policy = read_policy(settings.policy)
     return Options(
         source=settings.source,
         max_bytes=settings.intake.max_bytes,
         max_pixels=settings.intake.max_pixels,
-        mask_threshold=policy.mask_threshold,
         token=settings.web.token.get_secret_value() if settings.web.token else None,
         live_connections=settings.web.live_connections,
         index_stale_s=settings.intake.index_stale_s,
-        policy_version=policy.version,
+        policy=read_policy(settings.policy),
+        review=settings.review,
         sign_in=sign_in,
         limits=settings.limits,
         webhooks=settings.webhooks,

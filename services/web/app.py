@@ -23,6 +23,7 @@ from services.web import (
     account,
     auditing,
     dead_letters,
+    evidence,
     export,
     live,
     login,
@@ -32,6 +33,8 @@ from services.web import (
     people,
     picture_search,
     pictures,
+    review,
+    review_pages,
     rounds,
     search,
     status,
@@ -71,6 +74,9 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(verdicts.api(parts.verdicts))
     _overview(app, parts, options)
     _search(app, parts, options)
+    app.include_router(evidence.pages(parts, options))
+    app.include_router(evidence.api(parts, options))
+    app.include_router(review_pages.router())
     app.include_router(pictures.router(parts, options))
     app.include_router(uploads.router(parts, options))
     app.include_router(originals.router(parts, options))
@@ -79,6 +85,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(webhooks.api(parts, desk))
     app.include_router(webhook_pages.router(parts, options, desk))
     app.include_router(status.router(parts))
+    app.include_router(review.router(parts, options))
     app.include_router(login.router(parts, entrance))
     if sign_in.provider is not None:
         app.include_router(login_oidc.router(parts, entrance, sign_in.provider))
