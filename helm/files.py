@@ -25,7 +25,7 @@ from services.settings_docs import variables
 
 CHART = Path(__file__).parent / "pentimento"
 NOT_YOURS = re.compile(r"PENTIMENTO_(KAFKA__(?!REQUEST|SESSION)|POSTGRES__DSN|OBJECTS__(?!TIMEOUT)|MODELS__(URL|TOKEN|KEY"
-                       r"|BACKEND)|SERVING__|MODEL_SERVER__|POLICY__|WEB__|TELEMETRY__(?!TRACE)|DATA_DIR|CACHE_DIR)"
+                       r"|BACKEND)|SERVING__|MODEL_SERVER__|POLICY__|WEB__|EMBEDDER__ENABLED|TELEMETRY__(?!TRACE)|DATA_DIR|CACHE_DIR)"
                        r"|.*(PASSWORD|SECRET|TOKEN)")  # fmt: skip
 """Settings that have values of their own in the chart, or are secrets."""
 
