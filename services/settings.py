@@ -93,6 +93,30 @@ class ServingSettings(Section):
     startup_timeout_s: Annotated[int, Field(gt=0, description="Time that such a version has to load.")] = 300
 
 
+class ModelServerSettings(Section):
+    host: Annotated[
+        str, Field(description="Address of its door. Not loopback: `PENTIMENTO_MODELS__TOKEN` is required.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port of its door, the inference API.")] = 8080
+    folder: Annotated[
+        Path, Field(description="Where configuration, keys, log and unpacked models lie; it must be writable.")
+    ] = Path("/var/lib/pentimento/model-server")
+    store: Annotated[
+        Path | None, Field(description="Folder of model archives; empty: the project's own, built at the start.")
+    ] = None
+    model_api: Annotated[
+        bool, Field(description="Let whoever has the management key load other versions (`promote`, `watch`).")
+    ] = False
+    workers: Annotated[int, Field(ge=1, description="Workers of each model.")] = 1
+    inference_port: Annotated[
+        int, Field(ge=0, le=65535, description="TorchServe's own port, on loopback; 0 takes a free one.")
+    ] = 0
+    management_port: Annotated[
+        int, Field(ge=0, le=65535, description="The same of its management API, for a `watch` beside it.")
+    ] = 0
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="The same of its metrics.")] = 0
+
+
 class WatchSettings(Section):
     every_s: Annotated[float, Field(gt=0, description="Seconds between two looks at a version that was promoted.")] = 1
     probe_timeout_s: Annotated[
@@ -476,6 +500,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     models: ModelSettings = ModelSettings()
     serving: ServingSettings = ServingSettings()
+    model_server: ModelServerSettings = ModelServerSettings()
     watch: WatchSettings = WatchSettings()
     shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()

@@ -19,6 +19,7 @@ from services.cli.originals_list import list_originals, remove
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
 from services.cli.people import people
+from services.cli.prepare import prepare
 from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
@@ -32,6 +33,7 @@ app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Finds manipulated images in a stream of uploads.", add_completion=False
 )
 app.add_typer(stack.app)
+app.command()(prepare)
 app.command()(demo)
 app.command()(submit)
 originals.command("list")(list_originals)
