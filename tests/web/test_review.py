@@ -143,7 +143,7 @@ def drawing(size: tuple[int, int] = SIZE) -> bytes:
 async def test_a_decision_revises_the_verdict_and_its_mask_reaches_the_trainer(office: Office) -> None:
     verdict = await office.doubt("u-1", 1)
     async with office.desk("Ann") as ann:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         assert (case["upload_id"], case["lock"]["mine"], case["verdict"]["revision"]) == ("u-1", True, 0)
         headers = {"content-type": "image/png"}
         kept = ok(await ann.post(f"{API}/cases/{case['id']}/mask", content=drawing(), headers=headers), 201)
@@ -175,7 +175,7 @@ async def test_a_decision_revises_the_verdict_and_its_mask_reaches_the_trainer(o
 async def test_an_undone_decision_never_reaches_kafka(office: Office) -> None:
     await office.doubt("u-1", 2)
     async with office.desk("Ann") as ann:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         said = ok(await ann.post(f"{API}/cases/{case['id']}/decide", json=MANIPULATED))
         again = ok(await ann.post(f"{API}/decisions/{said['decision']['id']}/undo"))
         assert (again["id"], again["state"], again["lock"]["mine"]) == (case["id"], "open", True)
@@ -187,7 +187,7 @@ async def test_an_undone_decision_never_reaches_kafka(office: Office) -> None:
         await office.publish()
         assert [event.decision for event in await office.on_kafka()] == [Decision.NO_EVIDENCE]
         assert code(await ann.post(f"{API}/decisions/{said['decision']['id']}/undo"), 409) == "too_late"
-        mine = (ok(await ann.get(f"{API}/decisions")))["decisions"]
+        mine = ok(await ann.get(f"{API}/decisions"))["decisions"]
         assert [each["state"] for each in mine] == ["final", "undone"]
 
 
@@ -195,18 +195,18 @@ async def test_the_next_case_is_the_one_that_somebody_has_already_until_they_are
     await office.doubt("u-1", 3)
     await office.doubt("u-2", 4)
     async with office.desk("Ann") as ann, office.desk("Bob") as bob:
-        first = (ok(await ann.post(f"{API}/next", json={})))["case"]
-        assert (ok(await ann.post(f"{API}/next", json={})))["case"]["id"] == first["id"]
-        second = (ok(await bob.post(f"{API}/next", json={})))["case"]
+        first = ok(await ann.post(f"{API}/next", json={}))["case"]
+        assert ok(await ann.post(f"{API}/next", json={}))["case"]["id"] == first["id"]
+        second = ok(await bob.post(f"{API}/next", json={}))["case"]
         assert second["id"] != first["id"]
         assert code(await bob.post(f"{API}/cases/{first['id']}/claim"), 409) == "case_locked"
         assert code(await bob.post(f"{API}/cases/{first['id']}/heartbeat"), 409) == "not_yours"
-        assert (ok(await ann.post(f"{API}/cases/{first['id']}/heartbeat")))["until"]
+        assert ok(await ann.post(f"{API}/cases/{first['id']}/heartbeat"))["until"]
         queue = ok(await bob.get(f"{API}/queue"))
         assert (queue["open"], len(queue["cases"]), [each["id"] for each in queue["mine"]]) == (2, 2, [second["id"]])
         assert (await ann.post(f"{API}/cases/{first['id']}/release")).status_code == 204
         assert (await bob.post(f"{API}/cases/{second['id']}/skip")).status_code == 204
-        assert (ok(await bob.post(f"{API}/next", json={})))["case"]["id"] == first["id"]
+        assert ok(await bob.post(f"{API}/next", json={}))["case"]["id"] == first["id"]
         empty = ok(await bob.post(f"{API}/cases/{first['id']}/take-over"))
         assert empty["lock"]["by"] == "Bob"
 
@@ -231,7 +231,7 @@ async def test_pages_of_queue_and_members_lead_to_each_other(office: Office) -> 
 async def test_what_does_not_fit_the_policy_or_the_case_is_refused(office: Office) -> None:
     await office.doubt("u-1", 20)
     async with office.desk("Ann") as ann:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         where = f"{API}/cases/{case['id']}/decide"
         for body, why in (
             ({"decision": "manipulated"}, "needs a reason code"),
@@ -259,7 +259,7 @@ async def test_what_does_not_fit_the_policy_or_the_case_is_refused(office: Offic
 async def test_a_mask_that_is_none_of_the_upload_is_refused(office: Office, data: bytes) -> None:
     await office.doubt("u-1", 30)
     async with office.desk("Ann") as ann:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         where = f"{API}/cases/{case['id']}/mask"
         refused = await ann.post(where, content=data, headers={"content-type": "image/png"})
         assert code(refused, 422) == "invalid_mask"
@@ -270,10 +270,10 @@ async def test_nothing_is_there_for_viewers_and_other_tenants(office: Office, pa
     await office.doubt("u-1", 40)
     stranger = Office(parts, Gallery(parts, "stranger"))
     async with office.desk("Ann") as ann, office.desk("Vic", Role.VIEWER) as vic, stranger.desk("Eve") as eve:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         assert code(await vic.get(f"{API}/queue"), 403) == "role_required"
         assert code(await ann.get(f"{API}/stats"), 403) == "role_required"
-        assert (ok(await eve.get(f"{API}/queue")))["cases"] == []
+        assert ok(await eve.get(f"{API}/queue"))["cases"] == []
         assert code(await eve.get(f"{API}/queue?tenant={office.tenant}"), 404) == "not_found"
         for path in ("", "/members"):
             assert code(await eve.get(f"{API}/cases/{case['id']}{path}"), 404) == "no_case"
@@ -287,11 +287,11 @@ async def test_who_has_seen_as_much_as_they_are_to_see_gets_no_further_case(offi
     await office.doubt("u-1", 50)
     await office.doubt("u-2", 51)
     async with office.desk("Ann") as ann:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         ok(await ann.post(f"{API}/cases/{case['id']}/decide", json=MANIPULATED))
         nothing = ok(await ann.post(f"{API}/next", json={}))
         assert (nothing["case"], nothing["why"], nothing["exposure"]["used_up"]) == (None, "budget_used_up", True)
-        [other] = (ok(await ann.get(f"{API}/queue")))["cases"]
+        [other] = ok(await ann.get(f"{API}/queue"))["cases"]
         assert code(await ann.post(f"{API}/cases/{other['id']}/claim"), 409) == "budget_used_up"
 
 
@@ -310,7 +310,7 @@ async def test_a_case_with_a_known_answer_looks_like_any_other_and_counts_for_le
     async with office.desk("Ann") as ann, office.desk("Lea", Role.LEAD) as lea:
         new = {"tenant": office.tenant, "upload_id": "known", "answer": "manipulated"}
         assert code(await lea.post(f"{API}/honeypots", json=new), 409) == "not_settled"
-        known = next(each for each in (ok(await lea.get(f"{API}/queue")))["cases"] if each["upload_id"] == "known")
+        known = next(each for each in ok(await lea.get(f"{API}/queue"))["cases"] if each["upload_id"] == "known")
         ok(await lea.post(f"{API}/cases/{known['id']}/claim"))
         ok(await lea.post(f"{API}/cases/{known['id']}/decide", json=MANIPULATED))
         office.now += timedelta(minutes=1)
@@ -322,10 +322,10 @@ async def test_a_case_with_a_known_answer_looks_like_any_other_and_counts_for_le
         ok(await lea.post(f"{API}/honeypots", json=new), 201)
 
         office.draw = lambda: 0.0
-        shown = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        shown = ok(await ann.post(f"{API}/next", json={}))["case"]
         office.draw = lambda: 1.0
         assert (shown["upload_id"], shown["revision"], len(shown["revisions"])) == ("known", 0, 1)
-        usual = ok(await ann.get(f"{API}/cases/{(ok(await ann.get(f'{API}/queue')))['cases'][0]['id']}"))
+        usual = ok(await ann.get(f"{API}/cases/{ok(await ann.get(f'{API}/queue'))['cases'][0]['id']}"))
         assert set(shown) == set(usual)
         assert (shown["opened_at"], shown["state"], shown["kind"]) == (usual["opened_at"], "open", usual["kind"])
         said = ok(await ann.post(f"{API}/cases/{shown['id']}/decide", json={"decision": "no_evidence"}))
@@ -338,7 +338,7 @@ async def test_a_case_with_a_known_answer_looks_like_any_other_and_counts_for_le
         figures = ok(await lea.get(f"{API}/stats"))
         [of_ann] = [each for each in figures["moderators"] if each["name"] == "Ann"]
         assert (of_ann["honeypots"], of_ann["honeypot_accuracy"]) == (1, 0.0)
-        [listed] = (ok(await lea.get(f"{API}/honeypots")))["honeypots"]
+        [listed] = ok(await lea.get(f"{API}/honeypots"))["honeypots"]
         assert (listed["shown"], listed["right"]) == (1, 0)
         assert (await lea.post(f"{API}/honeypots/{listed['id']}/retire")).status_code == 204
 
@@ -347,17 +347,17 @@ async def test_two_decide_blindly_and_leads_see_how_often_they_agree(office: Off
     office.settings = ReviewSettings(second_share=1.0)
     await office.doubt("u-1", 70)
     async with office.desk("Ann") as ann, office.desk("Bob") as bob, office.desk("Lea", Role.LEAD) as lea:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         said = ok(await ann.post(f"{API}/cases/{case['id']}/decide", json=MANIPULATED))
         assert said["case"]["state"] == "decided"
-        assert (ok(await ann.post(f"{API}/next", json={})))["case"] is None
-        again = (ok(await bob.post(f"{API}/next", json={})))["case"]
+        assert ok(await ann.post(f"{API}/next", json={}))["case"] is None
+        again = ok(await bob.post(f"{API}/next", json={}))["case"]
         assert (again["id"], again["decisions"], again["notes"], again["escalated"]) == (case["id"], [], [], False)
         ok(await bob.post(f"{API}/cases/{case['id']}/decide", json=MANIPULATED))
         office.now += timedelta(minutes=1)
         await office.publish()
         assert [event.moderator for event in await office.on_kafka()] == [f"{office.tenant}/Ann"]
-        [pair] = (ok(await lea.get(f"{API}/stats")))["agreement"]
+        [pair] = ok(await lea.get(f"{API}/stats"))["agreement"]
         assert pair == {"first": "Ann", "second": "Bob", "cases": 1, "percent": 1.0, "kappa": None}
 
 
@@ -365,11 +365,11 @@ async def test_a_lead_decides_every_member_at_once_and_reopens_the_case(office: 
     for number in range(3):
         await office.doubt(f"u-{number}", 80)
     async with office.desk("Ann") as ann, office.desk("Lea", Role.LEAD) as lea:
-        case = (ok(await ann.post(f"{API}/next", json={})))["case"]
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
         said = {"note": "many of one picture"}
         assert (await ann.post(f"{API}/cases/{case['id']}/escalate", json=said)).status_code == 204
         assert code(await ann.post(f"{API}/cases/{case['id']}/claim"), 403) == "escalated"
-        taken = (ok(await lea.post(f"{API}/next", json={"escalated": True})))["case"]
+        taken = ok(await lea.post(f"{API}/next", json={"escalated": True}))["case"]
         assert ([note["text"] for note in taken["notes"]], taken["members"]) == ([said["note"]], 3)
         decided = ok(await lea.post(f"{API}/cases/{case['id']}/decide", json={**MANIPULATED, "members": "all"}))
         assert decided["decision"]["uploads"] == 3
@@ -382,7 +382,7 @@ async def test_a_lead_decides_every_member_at_once_and_reopens_the_case(office: 
 
 
 async def test_the_app_has_the_review_api_and_describes_it(client: httpx.AsyncClient) -> None:
-    assert (ok(await client.get(f"{API}/reasons")))["undo_s"] == 10.0
+    assert ok(await client.get(f"{API}/reasons"))["undo_s"] == 10.0
     document = ok(await client.get("/api/v1/openapi.json"))
     assert {f"{API}/next", f"{API}/cases/{{case_id}}/decide"} <= set(document["paths"])
 
