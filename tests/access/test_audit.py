@@ -24,6 +24,7 @@ from services.web.app import create_app
 from tests.access.conftest import OPTIONS, PAGE, House
 from tests.clients.examples import picture
 from tests.web.conftest import Gallery, calling
+from tests.web.test_review import MANIPULATED, Office
 
 ADA = Person("ada", "Ada", Role.VIEWER)
 
@@ -189,3 +190,14 @@ async def test_the_page_shows_entries_without_running_them(house: House) -> None
     assert "<script>" not in page
     assert "&lt;script&gt;name" in page
     assert "&lt;script&gt;why" in page
+
+
+async def test_a_moderators_decision_is_written_down(house: House, gallery: Gallery) -> None:
+    await Office(house.parts, gallery).doubt("doubted", 63)
+    nora = await house.account(Role.MODERATOR, gallery.tenant)
+    async with house.signed_in(nora) as browser:
+        case = (await browser.post("/api/v1/review/next", json={})).json()["case"]
+        body = {**MANIPULATED, "upload_id": "doubted", "revision": 0}
+        assert (await browser.post(f"/api/v1/review/cases/{case['id']}/decide", json=body)).status_code == 200
+    (entry,) = await house.logged(action="review_decided", tenant=gallery.tenant)
+    assert (entry.subject, entry.upload_id, entry.details["decision"]) == (nora.subject, "doubted", "manipulated")
