@@ -1,8 +1,8 @@
 """Lock files of the images, each a part of `requirements.lock`, so that an image holds what its programs need alone.
 
 In: `requirements.lock`, `pyproject.toml`, and what the installed packages say they need. Out, in `deploy/docker`, a
-`NAME.lock` for each image with the same versions and hashes, and for those with torch a `NAME-cpu.lock` without torch and
-what belongs to CUDA, whose wheels a build for processors names itself.
+`NAME.lock` for each image with the same versions and hashes, and for those with torch a `NAME-cpu.lock` without torch
+and what belongs to CUDA, whose wheels a build for processors names itself.
 
     python -m deploy.locks            writes them
     python -m deploy.locks --check    exit 1 and the names of those that are stale
