@@ -30,9 +30,8 @@ async def test_the_receiver_of_the_documents_verifies_and_remembers(hooks_databa
     port = free_port()
     office = Office(hooks_database, Receiver(port=port), f"tenant-{uuid4().hex[:12]}")
     webhook, secret = await office.register()
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, script, stdout=PIPE, stderr=PIPE, env={**os.environ, "PORT": str(port), "WEBHOOK_SECRET": secret}
-    )  # fmt: skip
+    environment = {**os.environ, "PORT": str(port), "WEBHOOK_SECRET": secret}
+    running = await asyncio.create_subprocess_exec(sys.executable, script, stdout=PIPE, stderr=PIPE, env=environment)
     try:
         judged = await office.judge("u-1")
         async with office.sending():
