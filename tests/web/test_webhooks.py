@@ -49,7 +49,8 @@ def app_of(parts: Parts, person: Person, hooks: WebhookSettings = HOOKS) -> Fast
     app = create_app(parts, replace(OPTIONS, webhooks=hooks))
     app.add_middleware(As, person=person)
     # The gate makes everybody LOCAL where there is no token: whoever asks is to be one of the test's people.
-    app.user_middleware = [each for each in app.user_middleware if each.cls in (As, Limiter)]
+    kept: tuple[Any, ...] = (As, Limiter)
+    app.user_middleware = [each for each in app.user_middleware if each.cls in kept]
     return app
 
 
