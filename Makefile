@@ -17,7 +17,7 @@ EXPERIMENT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check format bench bench-freshness bench-harvest bench-lookup bench-pair bench-web-iml \
+.PHONY: help setup demo test test-all lint check format bench bench-freshness bench-harvest bench-lookup bench-pair bench-search bench-web-iml \
 	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
@@ -41,7 +41,7 @@ demo: setup ## start the whole stack, judge the samples, write overlays to demo-
 	$(BIN)/pentimento demo --out demo-output
 
 test: setup browser ## every kind of test, in minutes
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
 test-all: setup browser ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
@@ -63,6 +63,9 @@ bench: setup ## measure the stream against the bare model server, side by side
 
 bench-freshness: setup ## how long a registered original takes to be findable, 200 of them at 5 a second
 	$(BIN)/python -m bench.freshness --count 200 --rate 5
+
+bench-search: setup ## how long searches take among 100,000 verdicts
+	$(BIN)/python -m bench.search --verdicts 100000
 
 bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="10000 100000", LOOKUP="--data DIR" keeps indexes
 	$(BIN)/python -m bench.lookup recall $(EVAL_DATA) --out docs/lookup.md

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.core.access import Role
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +91,30 @@ class ServingSettings(Section):
     ] = None
     workers: Annotated[int, Field(ge=1, description="Workers of a version that is promoted.")] = 1
     startup_timeout_s: Annotated[int, Field(gt=0, description="Time that such a version has to load.")] = 300
+
+
+class ModelServerSettings(Section):
+    host: Annotated[
+        str, Field(description="Address of its door. Not loopback: `PENTIMENTO_MODELS__TOKEN` is required.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port of its door, the inference API.")] = 8080
+    folder: Annotated[
+        Path, Field(description="Where configuration, keys, log and unpacked models lie; it must be writable.")
+    ] = Path("/var/lib/pentimento/model-server")
+    store: Annotated[
+        Path | None, Field(description="Folder of model archives; empty: the project's own, built at the start.")
+    ] = None
+    model_api: Annotated[
+        bool, Field(description="Let whoever has the management key load other versions (`promote`, `watch`).")
+    ] = False
+    workers: Annotated[int, Field(ge=1, description="Workers of each model.")] = 1
+    inference_port: Annotated[
+        int, Field(ge=0, le=65535, description="TorchServe's own port, on loopback; 0 takes a free one.")
+    ] = 0
+    management_port: Annotated[
+        int, Field(ge=0, le=65535, description="The same of its management API, for a `watch` beside it.")
+    ] = 0
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="The same of its metrics.")] = 0
 
 
 class WatchSettings(Section):
@@ -287,9 +313,61 @@ class PolicySettings(Section):
 
 
 class WebSettings(Section):
-    host: Annotated[str, Field(description="Address to listen on. Not loopback: a token is required.")] = "127.0.0.1"
+    host: Annotated[
+        str, Field(description="Address to listen on. Not loopback: a token or an OpenID provider is required.")
+    ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port of page and API.")] = 8600
-    token: Annotated[SecretStr | None, Field(description="Bearer token that API and page ask for.")] = None
+    token: Annotated[
+        SecretStr | None,
+        Field(description="An administrator's bearer token, also for the login form. See docs/access.md."),
+    ] = None
+    public_url: Annotated[
+        str | None,
+        Field(description="Where browsers reach the page, `https://images.example.com`; a provider needs it."),
+    ] = None
+    open_on_loopback: Annotated[
+        bool,
+        Field(
+            description="Without a token and a provider, whoever opens the loopback address is an administrator. "
+            "`false`: everybody signs in, by a one-time link (`pentimento people link`)."
+        ),
+    ] = True
+    live_connections: Annotated[
+        int, Field(ge=0, le=1000, description="Browsers that may follow the live feed at once; more are turned away.")
+    ] = 32
+
+
+class LoginSettings(Section):
+    issuer: Annotated[
+        str | None, Field(description="OpenID provider that people sign in at, as its discovery document names it.")
+    ] = None
+    client_id: Annotated[str, Field(description="Our name there.")] = "pentimento"
+    client_secret: Annotated[SecretStr | None, Field(description="Our secret there; empty: a public client.")] = None
+    client_secret_file: Annotated[Path | None, Field(description="A file that holds it, instead.")] = None
+    name: Annotated[str, Field(description="What the button calls the provider.")] = "OpenID Connect"
+    scopes: Annotated[tuple[str, ...], Field(description="Scopes to ask for; `openid` always is.")] = (
+        "openid",
+        "profile",
+        "email",
+    )
+    claim: Annotated[
+        str,
+        Field(description="Claim whose values give roles and tenants: text, or a list. `email` counts if verified."),
+    ] = "groups"
+    roles: Annotated[
+        dict[str, Role],
+        Field(description='Value of the claim to role, `{"trust": "moderator"}`; `*`: everybody. Else no access.'),
+    ] = {}
+    tenants: Annotated[
+        dict[str, tuple[str, ...]],
+        Field(description="Value of the claim to tenants, which add up; `*` as a tenant: all of them."),
+    ] = {"*": ("default",)}
+    idle_s: Annotated[float, Field(gt=0, description="A session that is not used for so long ends.")] = 3600
+    session_s: Annotated[float, Field(gt=0, description="A session ends after so long in any case.")] = 43_200
+    attempts: Annotated[int, Field(ge=1, description="Failed sign-ins after which an address has to wait.")] = 10
+    attempts_within_s: Annotated[float, Field(gt=0, description="Within so long; and it waits until that is over.")] = (
+        300
+    )
 
 
 class LimitSettings(Section):
@@ -361,6 +439,44 @@ class WebhookSettings(Section):
         return self
 
 
+class ReviewSettings(Section):
+    lock_s: Annotated[float, Field(gt=0, description="A case that nobody works on for so long is free again.")] = 300
+    heartbeat_s: Annotated[
+        float, Field(gt=0, description="How often a page says that somebody works on its case; well below the above.")
+    ] = 30
+    undo_s: Annotated[
+        float, Field(ge=0, description="Time in which a decision can be undone, before it is published.")
+    ] = 10
+    skip_s: Annotated[float, Field(ge=0, description="A skipped case is not offered to the same person before.")] = 3600
+    bulk_members: Annotated[
+        int, Field(ge=1, description="Uploads of a case that a moderator decides at once; leads have no limit.")
+    ] = 50
+    honeypot_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of cases with a known answer, where there are any.")
+    ] = 0.02
+    second_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of cases that two people decide without seeing each other; a lead where they disagree. "
+            "Needs two moderators at least.",
+        ),
+    ] = 0
+    cases_a_day: Annotated[
+        int, Field(ge=0, description="Cases that a person is shown in a day (UTC); 0: no limit.")
+    ] = 0
+    minutes_a_day: Annotated[
+        float, Field(ge=0, description="Minutes that a person has cases before them in a day (UTC); 0: no limit.")
+    ] = 0
+    blur: Annotated[bool, Field(description="Pictures are blurred until somebody looks; each can choose.")] = True
+    greyscale: Annotated[bool, Field(description="Pictures are shown without colours; each can choose.")] = False
+    opacity: Annotated[float, Field(ge=0, le=1, description="How opaque the mask lies on the picture.")] = 0.6
+    theme: Annotated[
+        Literal["system", "light", "dark"], Field(description="Light or dark pages, or as the system says.")
+    ] = "system"
+
+
 class TelemetrySettings(Section):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least level logged.")] = (
         "info"
@@ -384,6 +500,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     models: ModelSettings = ModelSettings()
     serving: ServingSettings = ServingSettings()
+    model_server: ModelServerSettings = ModelServerSettings()
     watch: WatchSettings = WatchSettings()
     shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -395,6 +512,8 @@ class Settings(BaseSettings):
     stage: StageSettings = StageSettings()
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()
+    review: ReviewSettings = ReviewSettings()
+    login: LoginSettings = LoginSettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

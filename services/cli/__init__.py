@@ -6,6 +6,7 @@ import typer
 
 from services.cli import models, stack
 from services.cli.annotating import annotate
+from services.cli.audit import audit
 from services.cli.console import Commands
 from services.cli.demo import demo
 from services.cli.erase import erase
@@ -17,11 +18,15 @@ from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
+from services.cli.people import people
+from services.cli.prepare import prepare
 from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
 from services.cli.replay import replay
+from services.cli.review import review
 from services.cli.submit import submit
+from services.cli.tokens import tokens
 from services.cli.verdicts import verdicts
 from services.cli.webhooks import webhooks
 
@@ -29,6 +34,7 @@ app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Finds manipulated images in a stream of uploads.", add_completion=False
 )
 app.add_typer(stack.app)
+app.command()(prepare)
 app.command()(demo)
 app.command()(submit)
 originals.command("list")(list_originals)
@@ -42,10 +48,14 @@ app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(rejudge, name="rejudge")
 app.add_typer(replay, name="replay")
+app.add_typer(review, name="review")
 app.command()(mask)
 app.command()(annotate)
 app.add_typer(learn, name="learn")
 app.command()(erase)
+app.add_typer(people, name="people")
+app.add_typer(tokens, name="tokens")
+app.command()(audit)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(models.app)
 app.command("models")(list_models)

@@ -21,10 +21,12 @@ class VerdictFilter:
     """Which verdicts to list. None asks for all; an empty tuple for none. Conditions add up."""
 
     tenant: str | None = None
+    tenants: tuple[str, ...] | None = None
     decisions: tuple[Decision, ...] | None = None
     paths: tuple[Path, ...] | None = None
     upload_ids: tuple[str, ...] | None = None
     sha256: str | None = None
+    candidate_id: str | None = None
     since: datetime | None = None
 
 
@@ -185,10 +187,12 @@ limit %(limit)s
 def _conditions(chosen: VerdictFilter) -> tuple[list[str], dict[str, Any]]:
     asked: list[tuple[str, str, Any]] = [
         ("tenant = %(tenant)s", "tenant", chosen.tenant),
+        ("tenant = any(%(tenants)s)", "tenants", _values(chosen.tenants)),
         ("decision = any(%(decisions)s)", "decisions", _values(chosen.decisions)),
         ("path = any(%(paths)s)", "paths", _values(chosen.paths)),
         ("upload_id = any(%(upload_ids)s)", "upload_ids", _values(chosen.upload_ids)),
         ("sha256 = %(sha256)s", "sha256", chosen.sha256),
+        ("candidate_id = %(candidate_id)s", "candidate_id", chosen.candidate_id),
         ("judged_at >= %(since)s", "since", chosen.since),
     ]
     given = [(condition, name, value) for condition, name, value in asked if value is not None]

@@ -193,6 +193,18 @@ class EventReader:
                 for partition, done in zip(partitions, committed, strict=True)
             }
 
+    async def members(self, group: str) -> int:
+        """How many processes are in a consumer group now, by the broker's word; 0 where there is no such group."""
+        async with _errors_mapped(f"asking who is in {group}", self._timeout_s):
+            admin = AIOKafkaAdminClient(**self._connection.options(), request_timeout_ms=round(self._timeout_s * 1000))
+            try:
+                await admin.start()
+                answers = await admin.describe_consumer_groups([group])
+            finally:
+                await admin.close()
+        described = [each for answer in answers for each in answer.to_object()["groups"]]
+        return sum(len(each["members"]) for each in described)
+
     async def oldest_waiting(self, group: str, topic: str) -> datetime | None:
         """When the oldest message that a group has not committed was put onto a topic; None where it waits for none.
 

@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -20,23 +21,35 @@ from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.deliveries import Deliveries
 from services.clients.events import EventReader, EventSender
+from services.clients.models import Watch
 from services.core.errors import PentimentoError
-from services.opening import kafka_connection, open_objects, open_vault, open_webhook_fetcher, read_policy
+from services.finding import open_finder
+from services.opening import (
+    kafka_connection,
+    open_models,
+    open_objects,
+    open_vault,
+    open_webhook_fetcher,
+    read_policy,
+)
 from services.settings import Settings, WebSettings, load_settings
 from services.telemetry import Telemetry, configure
 from services.web.app import create_app
 from services.web.auth import refusal
-from services.web.parts import Options, Parts
+from services.web.live import Feed
+from services.web.opening import sign_in_options
+from services.web.parts import Options, Parts, SignInOptions
+from services.web.review.publishing import Publisher, publishing
 from services.webhooks.sender import Sender, stop_sending
 
 log = structlog.get_logger()
-CONNECTIONS = 64  # at once; more are answered with 503 instead of piling up in memory
+CONNECTIONS = 64  # at once, beside the live feed's; more are answered with 503 instead of piling up in memory
 SHUTDOWN_S = 10
 EXIT_AWAY = 1
 EXIT_CONFIGURATION = 2
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, sign_in: SignInOptions) -> None:
     """Serves until a signal comes. Raises Unavailable where a part is away at the start, OSError for a taken port."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,6 +70,8 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(sender.stop)
         objects = open_objects(settings.objects)
         stack.callback(objects.close)
+        models = open_models(settings.models, Watch())
+        stack.push_async_callback(models.close)
         parts = Parts(
             database=database,
             verdicts=Verdicts(database),
@@ -65,12 +80,15 @@ async def serve(settings: Settings) -> None:
             reader=EventReader(connection, timeout_s=settings.kafka.request_timeout_s),
             telemetry=telemetry,
             now=lambda: datetime.now(UTC),
+            seek=open_finder(settings, database, objects, stack).seek,
+            models=models,
         )
-        app = create_app(parts, _options(settings))
+        app = create_app(parts, _options(settings, sign_in))
+        await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
-            server = _server(app)
+            server = _server(app, settings.web.live_connections)
             if settings.webhooks.in_web and settings.webhooks.keys:
                 await _send_beside(server, database, settings, telemetry, stack)
             await server.serve(sockets=[listener])
@@ -97,13 +115,17 @@ async def _send_beside(
     stack.push_async_callback(stop_sending, sending)
 
 
-def _options(settings: Settings) -> Options:
+def _options(settings: Settings, sign_in: SignInOptions) -> Options:
     return Options(
         source=settings.source,
         max_bytes=settings.intake.max_bytes,
         max_pixels=settings.intake.max_pixels,
-        mask_threshold=read_policy(settings.policy).mask_threshold,
         token=settings.web.token.get_secret_value() if settings.web.token else None,
+        live_connections=settings.web.live_connections,
+        index_stale_s=settings.intake.index_stale_s,
+        policy=read_policy(settings.policy),
+        review=settings.review,
+        sign_in=sign_in,
         limits=settings.limits,
         webhooks=settings.webhooks,
     )
@@ -115,27 +137,41 @@ def _listener(web: WebSettings) -> socket.socket:
     return socket.create_server((web.host, web.port), family=family)
 
 
-def _server(app: FastAPI) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """Ends the live streams as soon as it is told to stop: they would otherwise hold it up until its patience ends."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        feed: Feed = self.config.app.state.feed  # type: ignore[union-attr]
+        asyncio.get_running_loop().call_soon_threadsafe(feed.close)
+
+
+def _server(app: FastAPI, live_connections: int) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,  # our own logging is set up already
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=CONNECTIONS + live_connections,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def main() -> int:
     """Entry point. Exit status 2 where the settings must not be served, 1 where a part or the port is away."""
     settings = load_settings()
-    why = refusal(settings.web.host, has_token=settings.web.token is not None)
+    why = refusal(settings.web.host, has_token=settings.web.token is not None or settings.login.issuer is not None)
     if why is not None:
         print(why, file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
-        asyncio.run(serve(settings))
+        sign_in = sign_in_options(settings)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    try:
+        asyncio.run(serve(settings, sign_in))
     except (OSError, PentimentoError) as error:
         log.critical("failed", host=settings.web.host, port=settings.web.port, why=str(error))
         return EXIT_AWAY

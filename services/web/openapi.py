@@ -79,7 +79,7 @@ def _app() -> FastAPI:
         telemetry=open_telemetry(TelemetrySettings(), "pentimento-docs"),
         now=lambda: datetime.now(UTC),
     )
-    return create_app(parts, Options(source="/docs", max_bytes=1, max_pixels=1, mask_threshold=0.5))
+    return create_app(parts, Options(source="/docs", max_bytes=1, max_pixels=1))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import hashlib
 from typing import Any
 from uuid import uuid4
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -22,10 +22,12 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive
 
 from services.clients.cases import Verdicts
+from services.core.access import Person, Role
 from services.core.envelope import encode
 from services.core.errors import Rejected
 from services.core.events import ImageUploaded, ObjectImage
 from services.core.intake.keys import incoming_key
+from services.web.access import Who, at_least, seen
 from services.web.idempotency import PARAMETER, fingerprint_of, once
 from services.web.pages import verdict_link
 from services.web.parts import Options, Parts
@@ -80,14 +82,15 @@ def router(parts: Parts, options: Options) -> APIRouter:
         summary="Upload an image",
         responses=problems(409, 413, 415),
         openapi_extra={**FORM, **PARAMETER},
+        dependencies=[Depends(at_least(Role.MODERATOR))],
     )
-    async def upload(request: Request) -> Response:
+    async def upload(request: Request, person: Who) -> Response:
         """The verdict comes later, where the answer says."""
-        _check_announced_length(request, options.max_bytes)
+        refuse_long(request, options.max_bytes)
         async with room:
-            form = await _form(request, options.max_bytes + FORM_BYTES)
+            form = await form_of(request, options.max_bytes + FORM_BYTES)
             try:
-                event, data = await _read(form, parts, options.max_bytes)
+                event, data = await _read(form, person, parts, options.max_bytes)
                 # By what the form says: a client that sends it again draws another boundary.
                 asked = fingerprint_of(str(form.get("upload_id") or ""), event.tenant, event.filename, event.sha256)
             finally:
@@ -104,13 +107,15 @@ def router(parts: Parts, options: Options) -> APIRouter:
     return routes
 
 
-def _check_announced_length(request: Request, max_bytes: int) -> None:
+def refuse_long(request: Request, max_bytes: int) -> None:
+    """Raises Rejected where the request says itself that it is too long."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes + FORM_BYTES:
         raise Rejected("too_large", f"The request has {announced} bytes, an image may have {max_bytes}.")
 
 
-async def _form(request: Request, limit: int) -> FormData:
+async def form_of(request: Request, limit: int) -> FormData:
+    """The form with at most one file. Raises Rejected beyond `limit` bytes, Refused where it cannot be read."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refused(415, "not_multipart", "Send multipart/form-data with the file in the field `image`.")
     limited = Request(request.scope, _limited(request.receive, limit))
@@ -135,12 +140,13 @@ def _limited(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-async def _read(form: FormData, parts: Parts, max_bytes: int) -> tuple[ImageUploaded, bytes]:
+async def _read(form: FormData, person: Person, parts: Parts, max_bytes: int) -> tuple[ImageUploaded, bytes]:
     image, upload_id, tenant = form.get("image"), form.get("upload_id"), form.get("tenant")
     if not isinstance(image, UploadFile):
         raise Refused(422, "no_image", "The form has no file in the field `image`.")
     if isinstance(upload_id, UploadFile) or isinstance(tenant, UploadFile):
         raise Refused(422, "invalid_form", "`upload_id` and `tenant` are texts, not files.")
+    tenant = seen(person, tenant or _own_tenant(person))
     data = await image.read()
     if not data:
         raise Rejected("empty", "The file in the field `image` has no bytes.")
@@ -150,7 +156,7 @@ async def _read(form: FormData, parts: Parts, max_bytes: int) -> tuple[ImageUplo
     try:
         event = ImageUploaded(
             upload_id=upload_id or str(uuid4()),
-            tenant=tenant or "default",
+            tenant=tenant,
             image=ObjectImage(object_key=incoming_key(digest)),
             uploaded_at=parts.now(),
             filename=(image.filename or "")[-400:] or None,
@@ -160,6 +166,11 @@ async def _read(form: FormData, parts: Parts, max_bytes: int) -> tuple[ImageUplo
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Refused(422, "invalid_form", faults) from error
     return event, data
+
+
+def _own_tenant(person: Person) -> str:
+    """Whose an upload is where the form does not say: the only tenant that they have."""
+    return next(iter(person.tenants)) if person.tenants is not None and len(person.tenants) == 1 else "default"
 
 
 async def _check_conflict(verdicts: Verdicts, event: ImageUploaded) -> None:

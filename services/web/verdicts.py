@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse
 
 from services.clients.cases import Cursor, VerdictFilter, Verdicts
+from services.core.access import Person, Role
 from services.core.events import Decision, VerdictReached
+from services.web.access import Who, at_least, tenants_of
 from services.web.pages import list_link, render
 from services.web.paging import Limit, Page, Place
 from services.web.problems import Refused
 
 PAGE = 24
+READERS = [Depends(at_least(Role.VIEWER))]
 
 Decisions = Annotated[list[Decision] | None, Query(description="Only these decisions; may be given several times.")]
 Tenant = Annotated[str | None, Query(max_length=100, description="Only this tenant's uploads.")]
@@ -51,17 +54,17 @@ class Found:
 
 
 def pages(verdicts: Verdicts) -> APIRouter:
-    """The list and the single verdict, for people."""
-    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    """The list, for people. A single verdict's page is `evidence.py`'s."""
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=READERS)
 
     @routes.get("/")
     async def listed(
-        decision: Decisions = None, tenant: Tenant = None, upload_id: UploadId = None, cursor: Place = None
+        person: Who, decision: Decisions = None, tenant: Tenant = None, upload_id: UploadId = None, cursor: Place = None
     ) -> HTMLResponse:
         # A form's empty field means that nothing was asked for.
         tenant, upload_id = tenant or None, upload_id or None
-        found = await _page(verdicts, _filter(decision, tenant, upload_id), PAGE, cursor)
-        counts = await verdicts.counts(_filter(None, tenant, None))
+        found = await _page(verdicts, _filter(person, decision, tenant, upload_id), PAGE, cursor)
+        counts = await verdicts.counts(_filter(person, None, tenant, None))
         values = {
             "verdicts": found.verdicts,
             "counts": counts,
@@ -75,28 +78,23 @@ def pages(verdicts: Verdicts) -> APIRouter:
         }
         return render("verdicts.html", values)
 
-    # An upload id may contain slashes, hence `:path`.
-    @routes.get("/verdicts/{tenant}/{upload_id:path}")
-    async def one(tenant: str, upload_id: str) -> HTMLResponse:
-        revisions = await _history(verdicts, tenant, upload_id)
-        return render("verdict.html", {"verdict": revisions[-1], "revisions": revisions})
-
     return routes
 
 
 def api(verdicts: Verdicts) -> APIRouter:
     """Their JSON twins."""
-    routes = APIRouter(prefix="/api/v1/verdicts")
+    routes = APIRouter(prefix="/api/v1/verdicts", dependencies=READERS)
 
     @routes.get("", response_model=VerdictPage, response_model_exclude_none=True, summary="List verdicts")
     async def listed(
+        person: Who,
         decision: Decisions = None,
         tenant: Tenant = None,
         upload_id: UploadId = None,
         limit: Limit = 50,
         cursor: Place = None,
     ) -> VerdictPage:
-        found = await _page(verdicts, _filter(decision, tenant, upload_id), limit, cursor)
+        found = await _page(verdicts, _filter(person, decision, tenant, upload_id), limit, cursor)
         following = None
         if found.next_cursor is not None:
             query = {"tenant": tenant, "upload_id": upload_id, "limit": str(limit), "cursor": found.next_cursor}
@@ -105,17 +103,33 @@ def api(verdicts: Verdicts) -> APIRouter:
         return VerdictPage(verdicts=found.verdicts, next_cursor=found.next_cursor, next=following)
 
     @routes.get("/{tenant}/{upload_id:path}", response_model=VerdictHistory, response_model_exclude_none=True)
-    async def one(tenant: str, upload_id: str) -> VerdictHistory:
+    async def one(person: Who, tenant: str, upload_id: str) -> VerdictHistory:
         """One upload's verdict and its revisions."""
-        revisions = await _history(verdicts, tenant, upload_id)
+        revisions = await history(verdicts, person, tenant, upload_id)
         return VerdictHistory(verdict=revisions[-1], revisions=revisions)
 
     return routes
 
 
-async def newest(verdicts: Verdicts, tenant: str, upload_id: str) -> VerdictReached:
-    """The verdict in force. Raises Refused (404) where there is none."""
-    return (await _history(verdicts, tenant, upload_id))[-1]
+async def history(verdicts: Verdicts, person: Person, tenant: str, upload_id: str) -> list[VerdictReached]:
+    """Every revision of an upload's verdict, the first one first. Raises Refused (404) where there is none that the
+    person may see."""
+    asked = _searchable(tenant) or "", _searchable(upload_id) or ""
+    # Others' uploads are answered word for word like uploads that never were.
+    revisions = await verdicts.get(*asked) if person.sees(tenant) else []
+    if not revisions:
+        text = f"There is no verdict for upload {upload_id!r} of tenant {tenant!r} yet."
+        raise Refused(404, "no_verdict", text)
+    return revisions
+
+
+def at_revision(revisions: list[VerdictReached], number: int | None) -> list[VerdictReached]:
+    """The revisions up to the one with this number; all of them for None. Raises Refused (404) where it is none."""
+    if number is None:
+        return revisions
+    if all(each.revision != number for each in revisions):
+        raise Refused(404, "no_revision", f"There is no revision {number} of the verdict.")
+    return [each for each in revisions if each.revision <= number]
 
 
 def write_cursor(cursor: Cursor) -> str:
@@ -136,9 +150,11 @@ def read_cursor(text: str) -> Cursor:
     return cursor
 
 
-def _filter(decision: list[Decision] | None, tenant: str | None, upload_id: str | None) -> VerdictFilter:
+def _filter(
+    person: Person, decision: list[Decision] | None, tenant: str | None, upload_id: str | None
+) -> VerdictFilter:
     return VerdictFilter(
-        tenant=_searchable(tenant),
+        tenants=tenants_of(person, _searchable(tenant)),
         decisions=tuple(decision) if decision else None,
         upload_ids=None if upload_id is None else (_searchable(upload_id) or "",),
     )
@@ -155,11 +171,3 @@ async def _page(verdicts: Verdicts, chosen: VerdictFilter, size: int, cursor: st
     found = await verdicts.find(chosen, limit=size + 1, before=before)  # one more, to know whether there is a next page
     more = len(found) > size
     return Found(found[:size], write_cursor(Cursor.after(found[size - 1])) if more else None)
-
-
-async def _history(verdicts: Verdicts, tenant: str, upload_id: str) -> list[VerdictReached]:
-    revisions = await verdicts.get(_searchable(tenant) or "", _searchable(upload_id) or "")
-    if not revisions:
-        text = f"There is no verdict for upload {upload_id!r} of tenant {tenant!r} yet."
-        raise Refused(404, "no_verdict", text)
-    return revisions
