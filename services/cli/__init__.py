@@ -21,6 +21,7 @@ from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
 from services.cli.replay import replay
+from services.cli.review import review
 from services.cli.submit import submit
 from services.cli.verdicts import verdicts
 
@@ -41,6 +42,7 @@ app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(rejudge, name="rejudge")
 app.add_typer(replay, name="replay")
+app.add_typer(review, name="review")
 app.command()(mask)
 app.command()(annotate)
 app.add_typer(learn, name="learn")

@@ -15,6 +15,8 @@ from services.clients.review_rows import CASE, VISIBLE, Case, Member, case_of, m
 from services.core.access import Person
 from services.core.review.cases import Kind
 
+COUNTED = 10_000  # a hundred thousand rows take longer to count than anybody should wait for a page
+
 
 @dataclass(frozen=True, slots=True)
 class CaseFilter:
@@ -45,9 +47,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many cases wait for somebody, and since when the oldest does."""
+    """How many cases wait for somebody, counted up to `COUNTED`, and since when the oldest does."""
 
     open: int
+    more: bool
     oldest_at: datetime | None
 
 
@@ -71,13 +74,14 @@ class ReviewQueue:
         return [case_of(row, person, now) for row in rows]
 
     async def waiting(self, person: Person, chosen: CaseFilter) -> Waiting:
-        """How many open cases there are for a person."""
+        """How many open cases there are for a person: exactly so many, or more than are counted."""
         where, query = waiting_for(person, chosen)
         conditions = " and ".join(where)
         async with self._database.connection() as connection:
             counted = await (await connection.execute(_COUNT.format(where=conditions), query)).fetchone()
             oldest = await (await connection.execute(_OLDEST.format(where=conditions), query)).fetchone()
-        return Waiting(counted["cases"] if counted else 0, oldest["opened_at"] if oldest else None)
+        cases = counted["cases"] if counted else 0
+        return Waiting(min(cases, COUNTED), cases > COUNTED, oldest["opened_at"] if oldest else None)
 
     async def mine(self, person: Person, *, now: datetime) -> list[Case]:
         """The cases that a person has before them; those whose lock has expired are not theirs any more."""
@@ -105,7 +109,7 @@ class ReviewQueue:
 
 
 _LIMIT = "limit %(limit)s"
-_COUNT = "select count(*) as cases from review_case where {where}"
+_COUNT = f"select count(*) as cases from (select 1 from review_case where {{where}} limit {COUNTED + 1}) as counted"
 _OLDEST = "select opened_at from review_case where {where} order by opened_at limit 1"
 _MINE = (
     f"{CASE} where locked_by = %(person)s and review_case.state = 'open' and locked_until > %(now)s order by rank desc"

@@ -134,12 +134,11 @@ async def test_a_verdict_that_is_certain_opens_none(desk: Desk) -> None:
     assert await desk.open() == []
 
 
-async def test_a_thousand_variants_of_one_original_that_come_at_once_are_one_case(desk: Desk) -> None:
-    variants = [doubt(f"u-{number}", f"variant-{number}", "original") for number in range(1000)]
-    for start in range(0, 1000, 8):
-        await asyncio.gather(*(desk.reach(each) for each in variants[start : start + 8]))
+async def test_variants_of_one_original_that_come_at_once_are_one_case(desk: Desk) -> None:
+    variants = [doubt(f"u-{number}", f"variant-{number}", "original") for number in range(60)]
+    await asyncio.gather(*(desk.reach(each) for each in variants))
     [case] = await desk.open()
-    assert case.members == 1000
+    assert case.members == 60
 
 
 async def test_variants_of_an_earlier_upload_are_its_case_also_where_they_know_only_each_other(desk: Desk) -> None:
@@ -204,12 +203,12 @@ async def test_pages_of_the_queue_show_every_case_once_the_most_urgent_first(des
 
 
 async def test_two_hundred_claims_at_once_never_give_a_case_twice(desk: Desk) -> None:
-    for number in range(150):
+    for number in range(40):
         await desk.reach(doubt(f"u-{number}", f"picture-{number}"))
     people = [Person(f"p-{number}", f"P {number}", Role.MODERATOR) for number in range(200)]
     claimed = await asyncio.gather(*(desk.claims.next(person, ALL, now=desk.now) for person in people))
     given = Counter(case_id for case_id in claimed if case_id is not None)
-    assert (len(given), max(given.values()), claimed.count(None)) == (150, 1, 50)
+    assert (len(given), max(given.values()), claimed.count(None)) == (40, 1, 160)
 
 
 async def test_a_lock_is_its_owners_until_it_expires_and_then_anybodys(desk: Desk) -> None:
@@ -341,7 +340,7 @@ async def test_what_is_left_of_a_case_stays_open_and_the_same_file_goes_together
 
 
 async def test_many_members_at_once_are_for_leads_and_all_are_published(desk: Desk) -> None:
-    for number in range(120):
+    for number in range(102):
         await desk.reach(doubt(f"u-{number}", f"variant-{number}", "original"))
     case_id = await desk.take(ANN)
     refused = await desk.say(ANN, case_id, at_most=50)
@@ -351,8 +350,8 @@ async def test_many_members_at_once_are_for_leads_and_all_are_published(desk: De
     desk.later(seconds=11)
     assert len(await desk.publish()) == 100
     half = await desk.decisions.get(LEA, said.id)
-    assert half is not None and (half.uploads, half.sent) == (120, 100)
-    assert len(await desk.publish()) == 20
+    assert half is not None and (half.uploads, half.sent) == (102, 100)
+    assert len(await desk.publish()) == 2
 
 
 async def test_a_lead_reopens_a_decided_case_about_the_revision_that_stands_by_then(desk: Desk) -> None:

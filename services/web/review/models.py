@@ -195,12 +195,13 @@ class ExposureShown(BaseModel):
 
 
 class QueuePage(BaseModel):
-    """A page of the queue. `mine`: cases that the person has before them."""
+    """A page of the queue. `open` cases, or `more` than that; `mine`: those that the person has before them."""
 
     cases: list[CaseSummary]
     next_cursor: str | None
     next: str | None
     open: int
+    more: bool
     oldest_at: datetime | None
     mine: list[CaseSummary]
     exposure: ExposureShown

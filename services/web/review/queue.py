@@ -106,6 +106,7 @@ async def _page(desk: Desk, person: Person, chosen: CaseFilter, limit: int, curs
         next_cursor=following,
         next=next_link("/queue", following, **query),
         open=waiting.open,
+        more=waiting.more,
         oldest_at=waiting.oldest_at,
         mine=[CaseSummary.of(case, now) for case in await desk.queue.mine(person, now=now)],
         exposure=ExposureShown.of(await desk.exposure(person)),
