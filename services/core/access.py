@@ -7,7 +7,8 @@ here knows how somebody proved who they are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -116,3 +117,20 @@ HOLDER = Person("web-token", "the web token", Role.ADMIN)
 """Whoever has the token of the settings."""
 NOBODY = Person("nobody", "somebody unknown", Role.VIEWER, frozenset())
 """Whoever could not say who they are: for the audit log, never for a request that is let in."""
+
+
+def tenants_of_words(words: Iterable[str]) -> frozenset[str] | None:
+    """Tenants as people write them: names, or `EVERYTHING` among them for all."""
+    named = frozenset(word.strip() for word in words if word.strip())
+    return None if EVERYTHING in named else named
+
+
+def is_tenant(text: str) -> bool:
+    """Whether a tenant can have this name (the pattern of the events)."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None
+
+
+def is_subject(text: str) -> bool:
+    """Whether somebody may be added by this name: a word, without the slash that those of providers and tokens have."""
+    taken = (LOCAL.subject, HOLDER.subject, NOBODY.subject)
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", text) is not None and text not in taken

@@ -17,13 +17,28 @@ from starlette.staticfiles import StaticFiles
 
 from services.clients.signins import Attempts
 from services.core.errors import PentimentoError
-from services.web import evidence, login, login_oidc, pictures, review, review_pages, status, uploads, verdicts
+from services.web import (
+    account,
+    auditing,
+    evidence,
+    login,
+    login_oidc,
+    people,
+    pictures,
+    review,
+    review_pages,
+    status,
+    tokens,
+    uploads,
+    verdicts,
+)
 from services.web.entering import Entrance
 from services.web.gate import Gate
 from services.web.identity import Gatekeeper
 from services.web.parts import Options, Parts
 from services.web.patience import Patience
 from services.web.problems import Refused, answer, problem_of
+from services.web.registrar import Registrar
 
 STATIC = Path(__file__).with_name("static")
 
@@ -48,6 +63,14 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(login.router(parts, entrance))
     if sign_in.provider is not None:
         app.include_router(login_oidc.router(parts, entrance, sign_in.provider))
+    registrar = Registrar(parts, keeper.sessions)
+    app.include_router(account.pages(registrar, entrance))
+    app.include_router(account.api(registrar))
+    for part in (people, tokens):
+        app.include_router(part.pages(registrar))
+        app.include_router(part.api(registrar))
+    app.include_router(auditing.pages(parts))
+    app.include_router(auditing.api(parts))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for kind in (PentimentoError, Refused, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answered)
