@@ -18,7 +18,7 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint check format bench bench-freshness bench-harvest bench-lookup bench-pair bench-web-iml \
-	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
+	screenshots experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -109,6 +109,9 @@ eval-embedder: setup ## how often originals are found again by their parts, besi
 docs: setup ## generate schemas, AsyncAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
 	$(BIN)/python -m services.settings_docs --out docs/settings.md
+
+screenshots: setup browser ## pictures of the main pages for the documents, from the real stack, into docs/screenshots/
+	$(BIN)/python -m bench.screenshots
 
 lock: $(UV) ## resolve the lock files anew
 	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --quiet \
