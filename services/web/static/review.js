@@ -4,7 +4,8 @@
 import { age, api, onceKey, showExposure } from "/static/api.js";
 import { Cluster } from "/static/cluster.js";
 import { DecisionForm } from "/static/decision-form.js";
-import { Evidence, evidenceKeys } from "/static/evidence.js";
+import { Evidence } from "/static/evidence.js";
+import { evidenceKeys } from "/static/evidence-keys.js";
 import { Keys, say } from "/static/keys.js";
 import { Painting } from "/static/painting.js";
 import { Toast } from "/static/toast.js";
