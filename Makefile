@@ -18,7 +18,7 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
-	bench-lookup bench-pair bench-search bench-web-iml \
+	bench-lookup bench-pair bench-search bench-web-iml screenshots \
 	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
@@ -137,6 +137,9 @@ docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
 	$(BIN)/python -m services.settings_docs --out docs/settings.md
 	$(BIN)/python -m services.web.openapi --out docs/openapi.json
+
+screenshots: setup browser ## pictures of the main pages for the documents, from the real stack, into docs/screenshots/
+	$(BIN)/python -m bench.screenshots
 
 lock: $(UV) ## resolve the lock files anew
 	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --quiet \
