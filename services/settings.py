@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.core.access import Role
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -287,9 +289,58 @@ class PolicySettings(Section):
 
 
 class WebSettings(Section):
-    host: Annotated[str, Field(description="Address to listen on. Not loopback: a token is required.")] = "127.0.0.1"
+    host: Annotated[
+        str, Field(description="Address to listen on. Not loopback: a token or an OpenID provider is required.")
+    ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port of page and API.")] = 8600
-    token: Annotated[SecretStr | None, Field(description="Bearer token that API and page ask for.")] = None
+    token: Annotated[
+        SecretStr | None,
+        Field(description="An administrator's bearer token, also for the login form. See docs/access.md."),
+    ] = None
+    public_url: Annotated[
+        str | None,
+        Field(description="Where browsers reach the page, `https://images.example.com`; a provider needs it."),
+    ] = None
+    open_on_loopback: Annotated[
+        bool,
+        Field(
+            description="Without a token and a provider, whoever opens the loopback address is an administrator. "
+            "`false`: everybody signs in, by a one-time link (`pentimento people link`)."
+        ),
+    ] = True
+
+
+class LoginSettings(Section):
+    issuer: Annotated[
+        str | None, Field(description="OpenID provider that people sign in at, as its discovery document names it.")
+    ] = None
+    client_id: Annotated[str, Field(description="Our name there.")] = "pentimento"
+    client_secret: Annotated[SecretStr | None, Field(description="Our secret there; empty: a public client.")] = None
+    client_secret_file: Annotated[Path | None, Field(description="A file that holds it, instead.")] = None
+    name: Annotated[str, Field(description="What the button calls the provider.")] = "OpenID Connect"
+    scopes: Annotated[tuple[str, ...], Field(description="Scopes to ask for; `openid` always is.")] = (
+        "openid",
+        "profile",
+        "email",
+    )
+    claim: Annotated[
+        str,
+        Field(description="Claim whose values give roles and tenants: text, or a list. `email` counts if verified."),
+    ] = "groups"
+    roles: Annotated[
+        dict[str, Role],
+        Field(description='Value of the claim to role, `{"trust": "moderator"}`; `*`: everybody. Else no access.'),
+    ] = {}
+    tenants: Annotated[
+        dict[str, tuple[str, ...]],
+        Field(description="Value of the claim to tenants, which add up; `*` as a tenant: all of them."),
+    ] = {"*": ("default",)}
+    idle_s: Annotated[float, Field(gt=0, description="A session that is not used for so long ends.")] = 3600
+    session_s: Annotated[float, Field(gt=0, description="A session ends after so long in any case.")] = 43_200
+    attempts: Annotated[int, Field(ge=1, description="Failed sign-ins after which an address has to wait.")] = 10
+    attempts_within_s: Annotated[float, Field(gt=0, description="Within so long; and it waits until that is over.")] = (
+        300
+    )
 
 
 class ReviewSettings(Section):
@@ -365,6 +416,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()
     review: ReviewSettings = ReviewSettings()
+    login: LoginSettings = LoginSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 

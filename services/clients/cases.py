@@ -20,6 +20,7 @@ class VerdictFilter:
     """Which verdicts to list. None asks for all; an empty tuple for none. Conditions add up."""
 
     tenant: str | None = None
+    tenants: tuple[str, ...] | None = None
     decisions: tuple[Decision, ...] | None = None
     paths: tuple[Path, ...] | None = None
     upload_ids: tuple[str, ...] | None = None
@@ -179,6 +180,7 @@ limit %(limit)s
 def _conditions(chosen: VerdictFilter) -> tuple[list[str], dict[str, Any]]:
     asked: list[tuple[str, str, Any]] = [
         ("tenant = %(tenant)s", "tenant", chosen.tenant),
+        ("tenant = any(%(tenants)s)", "tenants", _values(chosen.tenants)),
         ("decision = any(%(decisions)s)", "decisions", _values(chosen.decisions)),
         ("path = any(%(paths)s)", "paths", _values(chosen.paths)),
         ("upload_id = any(%(upload_ids)s)", "upload_ids", _values(chosen.upload_ids)),

@@ -36,6 +36,7 @@ _REMOVE = (
     # Notes and decisions go with a case of which nothing is left.
     ("review_case", "tenant = %(tenant)s and not exists (select 1 from review_member where case_id = review_case.id)"),
     ("candidate", OF_CONTENT),
+    ("audit_upload", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
     ("upload", OF_CONTENT),
     ("geometry", "%(sha256)s in (upload_sha256, candidate_sha256)"),
 )

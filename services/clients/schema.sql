@@ -668,3 +668,111 @@ create table if not exists review_person (
     opacity   double precision,
     theme     text check (theme in ('system', 'light', 'dark'))
 );
+
+-- -- accounts.py -----------------------------------------------------------------------------------------------------
+
+-- Who may come in. `tenants` null: all of them. `origin`: added by hand, or come from the OpenID provider, whose claims
+-- then decide about role and tenants at each sign-in.
+create table if not exists person (
+    subject    text primary key check (length(subject) between 1 and 200),
+    name       text not null,
+    email      text,
+    role       text not null check (role in ('viewer', 'moderator', 'lead', 'admin')),
+    tenants    text[],
+    origin     text not null default 'local' check (origin in ('local', 'oidc')),
+    disabled   boolean not null default false,
+    created_at timestamptz not null default now(),
+    seen_at    timestamptz
+);
+
+-- -- tokens.py -------------------------------------------------------------------------------------------------------
+
+-- What programs come in with; only a SHA-256 is kept of the token itself. One with an `owner` never may more than they.
+create table if not exists api_token (
+    id         bigint generated always as identity primary key,
+    digest     text not null unique,
+    name       text not null,
+    role       text not null check (role in ('viewer', 'moderator', 'lead', 'admin')),
+    tenants    text[],
+    owner      text references person (subject),
+    created_at timestamptz not null,
+    expires_at timestamptz,
+    used_at    timestamptz,
+    revoked_at timestamptz
+);
+create index if not exists api_token_of_owner on api_token (owner, id);
+
+-- -- sessions.py -----------------------------------------------------------------------------------------------------
+
+-- Browsers that are signed in; of the cookie only a SHA-256 is kept. `token_mark`: the web token that it was begun with.
+create table if not exists web_session (
+    id         bigint generated always as identity primary key,
+    digest     text not null unique,
+    subject    text not null,
+    method     text not null check (method in ('oidc', 'link', 'token')),
+    token_mark text,
+    agent      text not null,
+    created_at timestamptz not null,
+    seen_at    timestamptz not null,
+    expires_at timestamptz not null
+);
+create index if not exists web_session_of_subject on web_session (subject, id);
+create index if not exists web_session_over on web_session (expires_at);
+
+-- -- signins.py ------------------------------------------------------------------------------------------------------
+
+-- Links that sign somebody in once, and sign-ins that are at the OpenID provider just now. Each is used once.
+create table if not exists sign_in_ticket (
+    digest     text primary key,
+    subject    text not null references person (subject),
+    expires_at timestamptz not null
+);
+create table if not exists sign_in_flow (
+    digest     text primary key,
+    state      text not null,
+    nonce      text not null,
+    verifier   text not null,
+    target     text not null,
+    expires_at timestamptz not null
+);
+
+-- How often an address failed since when.
+create table if not exists sign_in_failure (
+    address  text primary key,
+    failures integer not null,
+    since    timestamptz not null
+);
+
+-- -- audit.py --------------------------------------------------------------------------------------------------------
+
+-- Which upload an entry means. Apart from the entries, so that an erasure can take the name away and leave them alone.
+create table if not exists audit_upload (
+    id        bigint generated always as identity primary key,
+    tenant    text not null,
+    upload_id text not null,
+    unique (tenant, upload_id)
+);
+
+-- Who saw and did what. Rows are only ever inserted: the trigger refuses everything else.
+create table if not exists audit (
+    id        bigint generated always as identity primary key,
+    at        timestamptz not null default now(),
+    subject   text not null,
+    name      text not null,
+    action    text not null,
+    tenant    text,
+    upload    bigint,
+    details   jsonb not null default '{}'
+);
+create index if not exists audit_of_subject on audit (subject, id);
+create index if not exists audit_of_action on audit (action, id);
+create index if not exists audit_of_tenant on audit (tenant, id);
+create index if not exists audit_of_upload on audit (upload, id) where upload is not null;
+
+create or replace function audit_stays() returns trigger language plpgsql as $$
+begin
+    raise exception 'the audit log is append-only: no % of it', lower(tg_op);
+end
+$$;
+create or replace trigger audit_append_only before update or delete or truncate on audit
+    for each statement execute function audit_stays();

@@ -25,7 +25,8 @@ from services.settings import Settings, WebSettings, load_settings
 from services.telemetry import configure
 from services.web.app import create_app
 from services.web.auth import refusal
-from services.web.parts import Options, Parts
+from services.web.opening import sign_in_options
+from services.web.parts import Options, Parts, SignInOptions
 from services.web.review.publishing import Publisher, publishing
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ EXIT_AWAY = 1
 EXIT_CONFIGURATION = 2
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, sign_in: SignInOptions) -> None:
     """Serves until a signal comes. Raises Unavailable where a part is away at the start, OSError for a taken port."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,7 +66,7 @@ async def serve(settings: Settings) -> None:
             telemetry=telemetry,
             now=lambda: datetime.now(UTC),
         )
-        app = create_app(parts, _options(settings))
+        app = create_app(parts, _options(settings, sign_in))
         await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
@@ -74,7 +75,7 @@ async def serve(settings: Settings) -> None:
         log.info("stopped")
 
 
-def _options(settings: Settings) -> Options:
+def _options(settings: Settings, sign_in: SignInOptions) -> Options:
     policy = read_policy(settings.policy)
     return Options(
         source=settings.source,
@@ -84,6 +85,7 @@ def _options(settings: Settings) -> Options:
         token=settings.web.token.get_secret_value() if settings.web.token else None,
         policy=policy,
         review=settings.review,
+        sign_in=sign_in,
     )
 
 
@@ -108,12 +110,17 @@ def _server(app: FastAPI) -> uvicorn.Server:
 def main() -> int:
     """Entry point. Exit status 2 where the settings must not be served, 1 where a part or the port is away."""
     settings = load_settings()
-    why = refusal(settings.web.host, has_token=settings.web.token is not None)
+    why = refusal(settings.web.host, has_token=settings.web.token is not None or settings.login.issuer is not None)
     if why is not None:
         print(why, file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
-        asyncio.run(serve(settings))
+        sign_in = sign_in_options(settings)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    try:
+        asyncio.run(serve(settings, sign_in))
     except (OSError, PentimentoError) as error:
         log.critical("failed", host=settings.web.host, port=settings.web.port, why=str(error))
         return EXIT_AWAY

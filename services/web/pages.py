@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse
 from services.core.errors import REJECTION_CODES
 from services.core.events import Decision, Path, VerdictReached
 from services.core.evidence import NOTES
+from services.web.current import csrf_field, csrf_token, visitor
 
 Kind = Literal["upload", "mask", "original"]
 Size = Literal["thumb", "view"]
@@ -112,8 +113,11 @@ def _environment() -> Environment:
         "NOTES": NOTES,
         "PATHS": PATHS,
         "REJECTIONS": REJECTION_CODES,
+        "csrf_field": csrf_field,
+        "csrf_token": csrf_token,
         "list_link": list_link,
         "picture_link": picture_link,
         "verdict_link": verdict_link,
+        "visitor": visitor,
     }
     return environment

@@ -32,6 +32,7 @@ TITLES = {
     415: "Unsupported media type",
     421: "Wrong host",
     422: "Not usable",
+    429: "Too many attempts",
     500: "Our fault",
     503: "Away for now",
 }

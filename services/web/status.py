@@ -11,14 +11,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services.clients.cases import VerdictFilter
 from services.core import topology
+from services.core.access import Role
 from services.core.errors import PentimentoError
+from services.web.access import at_least
 from services.web.parts import Parts
 
 log = structlog.get_logger()
@@ -46,7 +48,7 @@ def router(parts: Parts) -> APIRouter:
         body = {"ready": ready, "parts": dict(zip(checks, found, strict=True))}
         return JSONResponse(body, 200 if ready else 503)
 
-    @routes.get("/metrics", include_in_schema=False)
+    @routes.get("/metrics", include_in_schema=False, dependencies=[Depends(at_least(Role.ADMIN))])
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(parts.telemetry.metrics.registry), headers={"content-type": content_type})

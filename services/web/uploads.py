@@ -11,7 +11,7 @@ import hashlib
 from typing import Any
 from uuid import uuid4
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -21,10 +21,12 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive
 
 from services.clients.cases import Verdicts
+from services.core.access import Person, Role
 from services.core.envelope import encode
 from services.core.errors import Rejected
 from services.core.events import ImageUploaded, ObjectImage
 from services.core.intake.keys import incoming_key
+from services.web.access import Who, at_least, seen
 from services.web.pages import verdict_link
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
@@ -71,13 +73,19 @@ def router(parts: Parts, options: Options) -> APIRouter:
     routes = APIRouter()
     room = asyncio.Semaphore(AT_ONCE)
 
-    @routes.post("/api/v1/uploads", status_code=202, response_model=Accepted, openapi_extra=FORM)
-    async def upload(request: Request) -> JSONResponse:
+    @routes.post(
+        "/api/v1/uploads",
+        status_code=202,
+        response_model=Accepted,
+        openapi_extra=FORM,
+        dependencies=[Depends(at_least(Role.MODERATOR))],
+    )
+    async def upload(request: Request, person: Who) -> JSONResponse:
         _check_announced_length(request, options.max_bytes)
         async with room:
             form = await _form(request, options.max_bytes + FORM_BYTES)
             try:
-                event, data = await _read(form, parts, options.max_bytes)
+                event, data = await _read(form, person, parts, options.max_bytes)
             finally:
                 await form.close()
             await _check_conflict(parts.verdicts, event)
@@ -119,12 +127,13 @@ def _limited(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-async def _read(form: FormData, parts: Parts, max_bytes: int) -> tuple[ImageUploaded, bytes]:
+async def _read(form: FormData, person: Person, parts: Parts, max_bytes: int) -> tuple[ImageUploaded, bytes]:
     image, upload_id, tenant = form.get("image"), form.get("upload_id"), form.get("tenant")
     if not isinstance(image, UploadFile):
         raise Refused(422, "no_image", "The form has no file in the field `image`.")
     if isinstance(upload_id, UploadFile) or isinstance(tenant, UploadFile):
         raise Refused(422, "invalid_form", "`upload_id` and `tenant` are texts, not files.")
+    tenant = seen(person, tenant or _own_tenant(person))
     data = await image.read()
     if not data:
         raise Rejected("empty", "The file in the field `image` has no bytes.")
@@ -134,7 +143,7 @@ async def _read(form: FormData, parts: Parts, max_bytes: int) -> tuple[ImageUplo
     try:
         event = ImageUploaded(
             upload_id=upload_id or str(uuid4()),
-            tenant=tenant or "default",
+            tenant=tenant,
             image=ObjectImage(object_key=incoming_key(digest)),
             uploaded_at=parts.now(),
             filename=(image.filename or "")[-400:] or None,
@@ -144,6 +153,11 @@ async def _read(form: FormData, parts: Parts, max_bytes: int) -> tuple[ImageUplo
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Refused(422, "invalid_form", faults) from error
     return event, data
+
+
+def _own_tenant(person: Person) -> str:
+    """Whose an upload is where the form does not say: the only tenant that they have."""
+    return next(iter(person.tenants)) if person.tenants is not None and len(person.tenants) == 1 else "default"
 
 
 async def _check_conflict(verdicts: Verdicts, event: ImageUploaded) -> None:

@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse
 
 from services.clients.cases import Cursor, VerdictFilter, Verdicts
+from services.core.access import Person, Role
 from services.core.events import Decision, VerdictReached
+from services.web.access import Who, at_least, tenants_of
 from services.web.pages import list_link, render
 from services.web.problems import Refused
 
 PAGE = 24
 MOST = 200
+READERS = [Depends(at_least(Role.VIEWER))]
 
 Decisions = Annotated[list[Decision] | None, Query(description="Only these decisions; may be given several times.")]
 Tenant = Annotated[str | None, Query(max_length=100, description="Only this tenant's uploads.")]
@@ -55,16 +58,16 @@ class Found:
 
 def pages(verdicts: Verdicts) -> APIRouter:
     """The list and the single verdict, for people."""
-    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=READERS)
 
     @routes.get("/")
     async def listed(
-        decision: Decisions = None, tenant: Tenant = None, upload_id: UploadId = None, cursor: Place = None
+        person: Who, decision: Decisions = None, tenant: Tenant = None, upload_id: UploadId = None, cursor: Place = None
     ) -> HTMLResponse:
         # A form's empty field means that nothing was asked for.
         tenant, upload_id = tenant or None, upload_id or None
-        found = await _page(verdicts, _filter(decision, tenant, upload_id), PAGE, cursor)
-        counts = await verdicts.counts(_filter(None, tenant, None))
+        found = await _page(verdicts, _filter(person, decision, tenant, upload_id), PAGE, cursor)
+        counts = await verdicts.counts(_filter(person, None, tenant, None))
         values = {
             "verdicts": found.verdicts,
             "counts": counts,
@@ -80,8 +83,8 @@ def pages(verdicts: Verdicts) -> APIRouter:
 
     # An upload id may contain slashes, hence `:path`.
     @routes.get("/verdicts/{tenant}/{upload_id:path}")
-    async def one(tenant: str, upload_id: str) -> HTMLResponse:
-        revisions = await _history(verdicts, tenant, upload_id)
+    async def one(person: Who, tenant: str, upload_id: str) -> HTMLResponse:
+        revisions = await _history(verdicts, person, tenant, upload_id)
         return render("verdict.html", {"verdict": revisions[-1], "revisions": revisions})
 
     return routes
@@ -89,17 +92,18 @@ def pages(verdicts: Verdicts) -> APIRouter:
 
 def api(verdicts: Verdicts) -> APIRouter:
     """Their JSON twins."""
-    routes = APIRouter(prefix="/api/v1/verdicts")
+    routes = APIRouter(prefix="/api/v1/verdicts", dependencies=READERS)
 
     @routes.get("", response_model=VerdictPage, response_model_exclude_none=True)
     async def listed(
+        person: Who,
         decision: Decisions = None,
         tenant: Tenant = None,
         upload_id: UploadId = None,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
         cursor: Place = None,
     ) -> VerdictPage:
-        found = await _page(verdicts, _filter(decision, tenant, upload_id), limit, cursor)
+        found = await _page(verdicts, _filter(person, decision, tenant, upload_id), limit, cursor)
         following = None
         if found.next_cursor is not None:
             query = {"tenant": tenant, "upload_id": upload_id, "limit": str(limit), "cursor": found.next_cursor}
@@ -108,16 +112,16 @@ def api(verdicts: Verdicts) -> APIRouter:
         return VerdictPage(verdicts=found.verdicts, next_cursor=found.next_cursor, next=following)
 
     @routes.get("/{tenant}/{upload_id:path}", response_model=VerdictHistory, response_model_exclude_none=True)
-    async def one(tenant: str, upload_id: str) -> VerdictHistory:
-        revisions = await _history(verdicts, tenant, upload_id)
+    async def one(person: Who, tenant: str, upload_id: str) -> VerdictHistory:
+        revisions = await _history(verdicts, person, tenant, upload_id)
         return VerdictHistory(verdict=revisions[-1], revisions=revisions)
 
     return routes
 
 
-async def newest(verdicts: Verdicts, tenant: str, upload_id: str) -> VerdictReached:
-    """The verdict in force. Raises Refused (404) where there is none."""
-    return (await _history(verdicts, tenant, upload_id))[-1]
+async def newest(verdicts: Verdicts, person: Person, tenant: str, upload_id: str) -> VerdictReached:
+    """The verdict in force. Raises Refused (404) where there is none, or none that the person may see."""
+    return (await _history(verdicts, person, tenant, upload_id))[-1]
 
 
 def write_cursor(cursor: Cursor) -> str:
@@ -138,9 +142,11 @@ def read_cursor(text: str) -> Cursor:
     return cursor
 
 
-def _filter(decision: list[Decision] | None, tenant: str | None, upload_id: str | None) -> VerdictFilter:
+def _filter(
+    person: Person, decision: list[Decision] | None, tenant: str | None, upload_id: str | None
+) -> VerdictFilter:
     return VerdictFilter(
-        tenant=_searchable(tenant),
+        tenants=tenants_of(person, _searchable(tenant)),
         decisions=tuple(decision) if decision else None,
         upload_ids=None if upload_id is None else (_searchable(upload_id) or "",),
     )
@@ -159,8 +165,10 @@ async def _page(verdicts: Verdicts, chosen: VerdictFilter, size: int, cursor: st
     return Found(found[:size], write_cursor(Cursor.after(found[size - 1])) if more else None)
 
 
-async def _history(verdicts: Verdicts, tenant: str, upload_id: str) -> list[VerdictReached]:
-    revisions = await verdicts.get(_searchable(tenant) or "", _searchable(upload_id) or "")
+async def _history(verdicts: Verdicts, person: Person, tenant: str, upload_id: str) -> list[VerdictReached]:
+    asked = _searchable(tenant) or "", _searchable(upload_id) or ""
+    # Others' uploads are answered word for word like uploads that never were.
+    revisions = await verdicts.get(*asked) if person.sees(tenant) else []
     if not revisions:
         text = f"There is no verdict for upload {upload_id!r} of tenant {tenant!r} yet."
         raise Refused(404, "no_verdict", text)

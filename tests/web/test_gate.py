@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, KafkaConnection
 from services.web.app import create_app
-from services.web.auth import COOKIE, SESSION, Gatekeeper, local_path, refusal
+from services.web.auth import WebToken, local_path, refusal
 from services.web.parts import Parts
-from tests.web.conftest import NOON, OPTIONS, TOKEN, Gallery, calling, photo
+from tests.web.conftest import OPTIONS, TOKEN, Gallery, calling, photo
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 PAGE = {"accept": "text/html"}
@@ -95,23 +93,9 @@ def test_the_login_leads_nowhere_else(target: str) -> None:
     assert local_path(target) == "/"
 
 
-def test_a_session_ends_and_cannot_be_forged_or_prolonged() -> None:
-    moment = [NOON]
-    keeper = Gatekeeper(TOKEN, lambda: moment[0])
-    session, none = keeper.session(), Headers({})
-    until, signature = session.split(".")
-    assert keeper.admits(none, {COOKIE: session})
-    assert not keeper.admits(none, {COOKIE: f"{int(until) + 3600}.{signature}"})
-    assert not keeper.admits(none, {COOKIE: until})
-    assert not keeper.admits(none, {COOKIE: "²³.x"})
-    assert not Gatekeeper("another-long-enough-token", lambda: NOON).admits(none, {COOKIE: session})
-    moment[0] += SESSION + timedelta(seconds=1)
-    assert not keeper.admits(none, {COOKIE: session})
-
-
 def test_a_token_that_could_be_guessed_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 16"):
-        Gatekeeper("short", lambda: NOON)
+        WebToken("short")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,165 @@
+"""Administrators: people and tokens, by page and by API; nobody gives more than they have, nothing stored is run."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+import pytest
+
+from services.core.access import Role
+from tests.access.conftest import PAGE, House
+
+WHO = "/api/v1/account"
+
+
+def new(**changes: object) -> dict[str, object]:
+    return {"subject": f"n-{uuid4().hex[:8]}", "role": "moderator", "tenants": ["acme"], **changes}
+
+
+async def test_somebody_is_added_changed_and_disabled(house: House) -> None:
+    boss = await house.account(Role.ADMIN)
+    asked = new(name="Nora", email="nora@example.com")
+    async with house.signed_in(boss) as browser:
+        added = await browser.post("/api/v1/people", json=asked)
+        assert added.status_code == 201
+        assert added.json()["name"] == "Nora"
+        assert (await browser.post("/api/v1/people", json=asked)).status_code == 409
+        one = f"/api/v1/people/{asked['subject']}"
+        assert (await browser.patch(one, json={"role": "lead"})).json()["tenants"] == ["acme"]
+        assert (await browser.patch(one, json={"tenants": ["*"]})).json()["role"] == "lead"
+        assert (await browser.patch(one, json={"disabled": True})).json()["disabled"] is True
+        listed = (await browser.get("/api/v1/people?limit=200")).json()["people"]
+        assert next(each for each in listed if each["subject"] == asked["subject"])["tenants"] == ["*"]
+    actions = [each.action for each in await house.logged(subject=boss.subject)]
+    assert actions[:4] == ["person_changed"] * 3 + ["person_added"]
+
+
+async def test_people_are_listed_page_by_page(house: House) -> None:
+    for _ in range(3):
+        await house.account(Role.VIEWER, "paged")
+    async with house.calling() as program:
+        headers, seen, after = await house.bearer(Role.ADMIN, "paged"), [], ""
+        while True:
+            page = (await program.get(f"/api/v1/people?limit=1{after}", headers=headers)).json()
+            seen += [each["subject"] for each in page["people"]]
+            if "next_after" not in page:
+                break
+            after = f"&after={page['next_after']}"
+    assert len(seen) == 3
+    assert seen == sorted(seen)
+
+
+async def test_a_link_from_the_page_signs_that_person_in(house: House) -> None:
+    nora = await house.account(Role.MODERATOR, "acme")
+    async with house.signed_in(await house.account(Role.ADMIN)) as browser:
+        page = (await browser.post("/admin/people/link", data={"subject": nora.subject})).text
+    found = re.search(r"<pre>http://127\.0\.0\.1/enter#([\w-]+)</pre>", page)
+    assert found is not None
+    async with house.calling() as browser:
+        await browser.post("/enter", data={"ticket": found.group(1)})
+        assert (await browser.get(WHO)).json()["subject"] == nora.subject
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"role": "admin", "tenants": ["*"]}, 403), ({"tenants": ["other"]}, 403), ({"tenants": []}, 422),
+        ({"tenants": ["a b"]}, 422), ({"tenants": ["a\x00"]}, 422), ({"subject": "local"}, 422),
+        ({"subject": "a/b"}, 422), ({"role": "owner"}, 422), ({"role": "admin", "tenants": ["acme"]}, 201),
+    ],
+)  # fmt: skip
+async def test_nobody_gives_more_than_they_have(house: House, change: dict[str, object], status: int) -> None:
+    async with house.calling() as program:
+        headers = await house.bearer(Role.ADMIN, "acme")
+        assert (await program.post("/api/v1/people", json=new(**change), headers=headers)).status_code == status
+
+
+async def test_an_administrator_of_one_tenant_neither_sees_nor_changes_those_of_others(house: House) -> None:
+    other = await house.account(Role.VIEWER, "other")
+    async with house.calling() as program:
+        headers = await house.bearer(Role.ADMIN, "acme")
+        listed = (await program.get("/api/v1/people?limit=200", headers=headers)).json()["people"]
+        assert other.subject not in {each["subject"] for each in listed}
+        one = f"/api/v1/people/{other.subject}"
+        assert (await program.patch(one, json={"disabled": True}, headers=headers)).status_code == 404
+        assert (await program.delete(f"{one}/sessions", headers=headers)).status_code == 404
+
+
+async def test_nobody_changes_themselves(house: House) -> None:
+    boss = await house.account(Role.ADMIN)
+    async with house.signed_in(boss) as browser:
+        answer = await browser.patch(f"/api/v1/people/{boss.subject}", json={"disabled": True})
+    assert answer.json()["type"] == "urn:pentimento:problem:own_account"
+
+
+# -- tokens ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_is_shown_once_works_until_it_ends_and_can_be_revoked(house: House) -> None:
+    async with house.signed_in(await house.account(Role.ADMIN)) as browser:
+        made = (
+            await browser.post("/api/v1/tokens", json={"name": "ci", "role": "viewer", "tenants": ["acme"], "days": 30})
+        ).json()
+        bearer = {"authorization": f"Bearer {made['secret']}"}
+        async with house.calling() as program:
+            known = (await program.get(WHO, headers=bearer)).json()
+            assert (known["subject"], known["name"], known["tenants"]) == (f"token/{made['id']}", "ci", ["acme"])
+            house.clock.later(minutes=2)
+            assert made["secret"] not in (await browser.get("/admin/tokens")).text
+            (listed,) = [
+                each for each in (await browser.get("/api/v1/tokens")).json()["tokens"] if each["id"] == made["id"]
+            ]
+            assert listed["used_at"] is not None
+            assert (await browser.delete(f"/api/v1/tokens/{made['id']}")).status_code == 204
+            assert (await program.get(WHO, headers=bearer)).status_code == 401
+        short = (
+            await browser.post("/api/v1/tokens", json={"name": "x", "role": "viewer", "tenants": ["*"], "days": 1})
+        ).json()
+    house.clock.later(days=1, seconds=1)
+    async with house.calling() as program:
+        assert (await program.get(WHO, headers={"authorization": f"Bearer {short['secret']}"})).status_code == 401
+
+
+async def test_a_token_of_ones_own_never_may_more_than_its_owner(house: House) -> None:
+    boss, nora = await house.account(Role.ADMIN), await house.account(Role.LEAD, "acme", "labs")
+    async with house.signed_in(nora) as browser:
+        made = (await browser.post(f"{WHO}/tokens", json={"name": "mine"})).json()
+    bearer = {"authorization": f"Bearer {made['secret']}"}
+    async with house.signed_in(boss) as browser, house.calling() as program:
+        known = (await program.get(WHO, headers=bearer)).json()
+        assert (known["subject"], known["role"], known["tenants"]) == (nora.subject, "lead", ["acme", "labs"])
+        one = f"/api/v1/people/{nora.subject}"
+        await browser.patch(one, json={"role": "viewer", "tenants": ["acme", "more"]})
+        known = (await program.get(WHO, headers=bearer)).json()
+        assert (known["role"], known["tenants"]) == ("viewer", ["acme"])
+        assert (await program.post(f"{WHO}/tokens", json={"name": "x"}, headers=bearer)).status_code == 403
+        await browser.patch(one, json={"disabled": True})
+        assert (await program.get(WHO, headers=bearer)).status_code == 401
+
+
+async def test_nobody_revokes_anothers_token_as_their_own(house: House) -> None:
+    async with house.signed_in(await house.account(Role.LEAD)) as browser:
+        made = (await browser.post(f"{WHO}/tokens", json={"name": "mine"})).json()
+    async with house.signed_in(await house.account(Role.LEAD)) as other:
+        assert (await other.delete(f"{WHO}/tokens/{made['id']}")).status_code == 404
+
+
+async def test_what_is_stored_is_shown_and_never_run(house: House) -> None:
+    evil = '"><script>alert(1)</script>'
+    boss = await house.account(Role.ADMIN, name=evil)
+    await house.account(Role.VIEWER, name=evil)
+    async with house.signed_in(boss) as browser:
+        browser.headers["user-agent"] = evil
+        await browser.post("/account/tokens", data={"name": evil})
+        await browser.post("/admin/tokens", data={"name": evil, "tenants": "acme"})
+        async with house.calling() as again:
+            await again.post("/enter", data={"ticket": await house.ticket(boss)}, headers={"user-agent": evil})
+        for path in ("/account", "/admin/people", "/admin/tokens", "/admin/audit"):
+            page = await browser.get(path, headers=PAGE)
+            assert page.status_code == 200
+            assert "<script>alert" not in page.text
+            assert "&lt;script&gt;alert" in page.text
+            assert page.text.count("<script") == page.text.count("<script src=")
+            assert " style=" not in page.text
+            assert "default-src 'none'" in page.headers["content-security-policy"]
