@@ -214,8 +214,9 @@ async def test_who_missed_too_much_is_told_to_look_elsewhere(parts: Parts, galle
     for number in range(4):
         await gallery.rejected(f"u-{number}")
     feed = Feed(Arrivals(parts.database), most=1, replayed=2)
+    newest, _ = await Arrivals(parts.database).newest()
     async with aclosing(pieces(feed, LOCAL, gallery.tenant, 0)) as heard:
-        assert (await anext(heard)).startswith("event: gap")
+        assert (await anext(heard)).startswith(f"event: gap\nid: {newest}\n")
 
 
 async def test_a_person_hears_of_their_tenants_alone(parts: Parts, gallery: Gallery) -> None:
