@@ -6,6 +6,7 @@ import typer
 
 from services.cli import models, stack
 from services.cli.annotating import annotate
+from services.cli.audit import audit
 from services.cli.console import Commands
 from services.cli.demo import demo
 from services.cli.erase import erase
@@ -17,11 +18,13 @@ from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
+from services.cli.people import people
 from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
 from services.cli.replay import replay
 from services.cli.submit import submit
+from services.cli.tokens import tokens
 from services.cli.verdicts import verdicts
 
 app = typer.Typer(
@@ -45,6 +48,9 @@ app.command()(mask)
 app.command()(annotate)
 app.add_typer(learn, name="learn")
 app.command()(erase)
+app.add_typer(people, name="people")
+app.add_typer(tokens, name="tokens")
+app.command()(audit)
 app.add_typer(models.app)
 app.command("models")(list_models)
 app.command()(promote)

@@ -6,12 +6,14 @@ failed or does not run, 2 wrong use.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +22,13 @@ from pydantic import ValidationError
 
 from services.cli.console import Commands, JsonOption, fail, note, write_lines, write_table, wrong_use
 from services.cli.stack_status import as_json, follow, say_changes, write_status
+from services.core.errors import PentimentoError
 from services.local.component import rotate
 from services.local.files import write_private
 from services.local.jars import cached_folder, default_cache
 from services.local.options import OPTIONS_FILE, StackOptions, external_addresses
-from services.local.state import Phase, last_state, make_private, read_state, supervisor_pid
-from services.settings import data_dir
+from services.local.state import Phase, StackState, last_state, make_private, read_state, supervisor_pid
+from services.settings import data_dir, load_settings
 
 STOP_TIMEOUT_S = 120.0  # workers finish their batches first
 FORCED_TIMEOUT_S = 15.0
@@ -194,7 +197,32 @@ def _foreground(folder: Path, options: StackOptions) -> int:
     from services.local.stack import supervise  # brings a client for each component
 
     shown: dict[str, str] = {}
-    return supervise(folder, options, lambda state: say_changes(state, shown))
+    linked = False
+
+    def changed(state: StackState) -> None:
+        nonlocal linked
+        say_changes(state, shown)
+        if state.phase is Phase.RUNNING and not linked:
+            linked = True
+            _say_link(folder, state)
+
+    return supervise(folder, options, changed)
+
+
+def _say_link(folder: Path, state: StackState) -> None:
+    """The link by which whoever started the stack signs in to the page under their name, once."""
+    from services.cli.people import own_link  # brings the database
+
+    page = next((each.address for each in state.components if each.name == "web"), None)
+    if page is None:
+        return
+    try:
+        path = asyncio.run(own_link(load_settings(folder), datetime.now(UTC)))
+    except PentimentoError as error:
+        note(f"Page: {page}. There is no one-time link for it: {error}")
+        return
+    if path is not None:
+        note(f"Page, under your name, once and within ten minutes: {page}{path}")
 
 
 def _detached(folder: Path, options: StackOptions) -> int:
@@ -231,6 +259,7 @@ def _detached(folder: Path, options: StackOptions) -> int:
     if supervisor.poll() is None and state is not None:
         write_status(state)
         note(f"Logs: {log_file.parent}. Settings for every tool: {folder / 'settings.env'}")
+        _say_link(folder, state)
         return 0
     if state is not None:  # another `up` was quicker
         note(f"The stack in {folder} runs already.")

@@ -11,9 +11,10 @@ picture stays, which one it was is gone. So `details` never hold an upload's id,
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -37,6 +38,14 @@ class Entry:
     tenant: str | None
     upload_id: str | None
     details: dict[str, Any]
+
+    def cells(self) -> tuple[str | None, ...]:
+        """The values of `COLUMNS`, as text."""
+        when, said = self.at.astimezone(UTC).isoformat(), json.dumps(self.details, ensure_ascii=False)
+        return (str(self.id), when, self.subject, self.name, self.action, self.tenant, self.upload_id, said)
+
+
+COLUMNS = ("id", "at", "subject", "name", "action", "tenant", "upload_id", "details")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,9 @@ that belongs to no tenant, such as sign-ins.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -19,8 +16,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel
 from starlette.responses import Response, StreamingResponse
 
-from services.clients.audit import Audit, AuditFilter, Entry
+from services.clients.audit import COLUMNS, Audit, AuditFilter, Entry
 from services.core.access import Person, Role
+from services.core.spreadsheet import csv_line
 from services.web.access import Who, at_least, tenants_of
 from services.web.pages import render
 from services.web.parts import Parts
@@ -28,7 +26,6 @@ from services.web.problems import Refused
 
 PAGE = 100
 EXPORT_PAGE = 1000
-COLUMNS = ("id", "at", "subject", "name", "action", "tenant", "upload_id", "details")
 LEADS = [Depends(at_least(Role.LEAD))]
 
 Text = Annotated[str | None, Query(max_length=200)]
@@ -121,24 +118,6 @@ def api(parts: Parts) -> APIRouter:
     return routes
 
 
-def as_csv(entries: list[Entry]) -> str:
-    """Entries as lines of CSV. No cell is a formula for whoever opens it in a spreadsheet."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    for entry in entries:
-        values = asdict(entry) | {
-            "at": entry.at.astimezone(UTC).isoformat(),
-            "details": json.dumps(entry.details, ensure_ascii=False),
-        }
-        writer.writerow(harmless("" if values[name] is None else str(values[name])) for name in COLUMNS)
-    return buffer.getvalue()
-
-
-def harmless(cell: str) -> str:
-    """A cell that no spreadsheet runs."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
 async def _say(audit: Audit, person: Person, filters: AuditFilter) -> None:
     asked = {name: str(value) for name, value in asdict(filters).items() if value is not None and name != "upload_id"}
     await audit.record(person, "audit_exported", details=asked)
@@ -151,12 +130,12 @@ async def _page(audit: Audit, filters: AuditFilter, size: int, before: int | Non
 
 async def _lines(audit: Audit, filters: AuditFilter, form: str, before: int | None) -> AsyncIterator[str]:
     if form == "csv":
-        yield ",".join(COLUMNS) + "\r\n"
+        yield csv_line(COLUMNS)
     following = before
     while True:
         entries, following = await _page(audit, filters, EXPORT_PAGE, following)
         if form == "csv":
-            yield as_csv(entries)
+            yield "".join(csv_line(each.cells()) for each in entries)
         else:
             yield "".join(EntryShown(**asdict(each)).model_dump_json() + "\n" for each in entries)
         if following is None:

@@ -107,9 +107,13 @@ def csrf_in(page: str) -> str:
 
 
 @pytest.fixture(scope="session")
-async def access_database(postgres: Postgres) -> AsyncIterator[Database]:
-    dsn = make_conninfo("", **{**conninfo_to_dict(postgres.dsn), "dbname": f"access_{uuid4().hex}"})
-    opened = await Database.open(dsn, pool_size=4, timeout_s=20)
+def access_dsn(postgres: Postgres) -> str:
+    return make_conninfo("", **{**conninfo_to_dict(postgres.dsn), "dbname": f"access_{uuid4().hex}"})
+
+
+@pytest.fixture(scope="session")
+async def access_database(access_dsn: str) -> AsyncIterator[Database]:
+    opened = await Database.open(access_dsn, pool_size=4, timeout_s=20)
     await opened.migrate()
     yield opened
     await opened.close()

@@ -16,11 +16,11 @@ from services.clients.audit import Audit, AuditFilter
 from services.clients.candidates import Candidates
 from services.clients.database import Database
 from services.clients.erasure import Erasures
-from services.clients.late import LateQueue
+from services.clients.late import Uploads
 from services.core.access import Person, Role
 from services.core.errors import Broken, Unavailable
+from services.core.spreadsheet import csv_line, harmless
 from services.web.app import create_app
-from services.web.auditing import harmless
 from tests.access.conftest import OPTIONS, PAGE, House
 from tests.clients.examples import picture
 from tests.web.conftest import Gallery, calling
@@ -109,7 +109,7 @@ async def test_an_erasure_takes_the_pictures_name_and_leaves_the_entry(access_da
     tenant = uuid4().hex
     seen = picture("erased", original_id="u-erased", tenant=tenant)
     await Candidates(access_database).register(seen)
-    await LateQueue(access_database).remember(tenant, "u-erased", seen.image.sha256)
+    await Uploads(access_database).remember(tenant, "u-erased", seen.image.sha256)
     audit = Audit(access_database)
     for upload_id in ("u-erased", "u-kept"):
         await audit.record(ADA, "picture_viewed", tenant=tenant, upload_id=upload_id, details={"kind": "upload"})
@@ -174,6 +174,7 @@ async def test_the_export_is_whole_harmless_and_written_down_itself(house: House
 def test_no_cell_is_a_formula(cell: str) -> None:
     assert harmless(cell) == f"'{cell}"
     assert harmless(f"x{cell}") == f"x{cell}"
+    assert csv_line([cell, None, 'a "b"']).endswith(',,"a ""b"""\r\n')
 
 
 async def test_the_page_shows_entries_without_running_them(house: House) -> None:
