@@ -41,7 +41,7 @@ demo: setup ## start the whole stack, judge the samples, write overlays to demo-
 	$(BIN)/pentimento demo --out demo-output
 
 test: setup browser ## every kind of test, in minutes
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
 test-all: setup browser ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
@@ -109,9 +109,10 @@ eval-web-iml: setup ## measure the single-image model on real forgeries, generat
 eval-embedder: setup ## how often originals are found again by their parts, beside PDQ, on photographs never fitted on
 	$(BIN)/python -m trainer.evaluate_embedder $(FIT_DATA)
 
-docs: setup ## generate schemas, AsyncAPI and the settings page
+docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
 	$(BIN)/python -m services.settings_docs --out docs/settings.md
+	$(BIN)/python -m services.web.openapi --out docs/openapi.json
 
 lock: $(UV) ## resolve the lock files anew
 	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --quiet \

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.access import Role
@@ -91,6 +91,30 @@ class ServingSettings(Section):
     ] = None
     workers: Annotated[int, Field(ge=1, description="Workers of a version that is promoted.")] = 1
     startup_timeout_s: Annotated[int, Field(gt=0, description="Time that such a version has to load.")] = 300
+
+
+class ModelServerSettings(Section):
+    host: Annotated[
+        str, Field(description="Address of its door. Not loopback: `PENTIMENTO_MODELS__TOKEN` is required.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port of its door, the inference API.")] = 8080
+    folder: Annotated[
+        Path, Field(description="Where configuration, keys, log and unpacked models lie; it must be writable.")
+    ] = Path("/var/lib/pentimento/model-server")
+    store: Annotated[
+        Path | None, Field(description="Folder of model archives; empty: the project's own, built at the start.")
+    ] = None
+    model_api: Annotated[
+        bool, Field(description="Let whoever has the management key load other versions (`promote`, `watch`).")
+    ] = False
+    workers: Annotated[int, Field(ge=1, description="Workers of each model.")] = 1
+    inference_port: Annotated[
+        int, Field(ge=0, le=65535, description="TorchServe's own port, on loopback; 0 takes a free one.")
+    ] = 0
+    management_port: Annotated[
+        int, Field(ge=0, le=65535, description="The same of its management API, for a `watch` beside it.")
+    ] = 0
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="The same of its metrics.")] = 0
 
 
 class WatchSettings(Section):
@@ -346,6 +370,113 @@ class LoginSettings(Section):
     )
 
 
+class LimitSettings(Section):
+    per_person: Annotated[
+        float,
+        Field(ge=0, description="Requests a second that a person or token may make, on average. 0: any number."),
+    ] = 50
+    per_address: Annotated[
+        float, Field(ge=0, description="The same for an address, before anybody has said who they are. 0: any number.")
+    ] = 100
+    burst_s: Annotated[
+        float, Field(gt=0, description="Requests of so many seconds may come at once after a time of silence.")
+    ] = 20
+    loopback: Annotated[
+        bool, Field(description="Whether requests from this machine itself are limited, too (bulk uploads, demo).")
+    ] = False
+
+
+class WebhookSettings(Section):
+    keys: Annotated[
+        tuple[SecretStr, ...],
+        Field(
+            description="Fernet keys that seal webhook secrets: the first seals, all open. Empty: no webhook can be "
+            "registered and none is served."
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Field(description="Hosts that webhooks may be sent to, `*.example.com` included. Empty: none at all."),
+    ] = ()
+    allowed_networks: Annotated[
+        tuple[str, ...], Field(description="Private networks that those hosts may lie in all the same.")
+    ] = ()
+    ports: Annotated[tuple[int, ...], Field(description="Ports that a webhook's URL may name.")] = (443,)
+    allow_http: Annotated[bool, Field(description="Allow receivers without TLS (tests, loopback).")] = False
+    ca_file: Annotated[
+        Path | None, Field(description="PEM bundle that signs the receivers' certificates; empty: the usual ones.")
+    ] = None
+    in_web: Annotated[
+        bool,
+        Field(description="The web process sends them. False: only `python -m services.webhooks` does."),
+    ] = True
+    timeout_s: Annotated[float, Field(gt=0, description="Time for a receiver to answer.")] = 10
+    in_flight: Annotated[int, Field(ge=1, le=16, description="Deliveries at once per process.")] = 16
+    per_webhook: Annotated[
+        int, Field(ge=1, description="Deliveries to one webhook at once, by all processes together.")
+    ] = 4
+    lease_s: Annotated[
+        float,
+        Field(gt=0, description="After so long a delivery that a dead process had in work goes to another one."),
+    ] = 60
+    look_s: Annotated[float, Field(gt=0, description="Between two looks at an empty queue.")] = 0.5
+    retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 5
+    retry_longest_s: Annotated[float, Field(gt=0, description="Longest pause before a retry.")] = 14_400
+    give_up_s: Annotated[
+        float, Field(gt=0, description="A delivery that fails when it is so old becomes a dead letter.")
+    ] = 86_400
+    old_secret_s: Annotated[float, Field(ge=0, description="How long a secret stays valid after it was replaced.")] = (
+        86_400
+    )
+    keep_s: Annotated[
+        float, Field(gt=0, description="How long deliveries that are settled, dead letters too, are kept.")
+    ] = 2_592_000
+
+    @model_validator(mode="after")
+    def _a_lease_outlives_an_attempt(self) -> WebhookSettings:
+        if self.lease_s <= self.timeout_s:
+            raise ValueError("lease_s must be longer than timeout_s, or every slow delivery is sent twice")
+        return self
+
+
+class ReviewSettings(Section):
+    lock_s: Annotated[float, Field(gt=0, description="A case that nobody works on for so long is free again.")] = 300
+    heartbeat_s: Annotated[
+        float, Field(gt=0, description="How often a page says that somebody works on its case; well below the above.")
+    ] = 30
+    undo_s: Annotated[
+        float, Field(ge=0, description="Time in which a decision can be undone, before it is published.")
+    ] = 10
+    skip_s: Annotated[float, Field(ge=0, description="A skipped case is not offered to the same person before.")] = 3600
+    bulk_members: Annotated[
+        int, Field(ge=1, description="Uploads of a case that a moderator decides at once; leads have no limit.")
+    ] = 50
+    honeypot_share: Annotated[
+        float, Field(ge=0, le=1, description="Share of cases with a known answer, where there are any.")
+    ] = 0.02
+    second_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of cases that two people decide without seeing each other; a lead where they disagree. "
+            "Needs two moderators at least.",
+        ),
+    ] = 0
+    cases_a_day: Annotated[
+        int, Field(ge=0, description="Cases that a person is shown in a day (UTC); 0: no limit.")
+    ] = 0
+    minutes_a_day: Annotated[
+        float, Field(ge=0, description="Minutes that a person has cases before them in a day (UTC); 0: no limit.")
+    ] = 0
+    blur: Annotated[bool, Field(description="Pictures are blurred until somebody looks; each can choose.")] = True
+    greyscale: Annotated[bool, Field(description="Pictures are shown without colours; each can choose.")] = False
+    opacity: Annotated[float, Field(ge=0, le=1, description="How opaque the mask lies on the picture.")] = 0.6
+    theme: Annotated[
+        Literal["system", "light", "dark"], Field(description="Light or dark pages, or as the system says.")
+    ] = "system"
+
+
 class TelemetrySettings(Section):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least level logged.")] = (
         "info"
@@ -369,6 +500,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     models: ModelSettings = ModelSettings()
     serving: ServingSettings = ServingSettings()
+    model_server: ModelServerSettings = ModelServerSettings()
     watch: WatchSettings = WatchSettings()
     shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -380,7 +512,10 @@ class Settings(BaseSettings):
     stage: StageSettings = StageSettings()
     policy: PolicySettings = PolicySettings()
     web: WebSettings = WebSettings()
+    review: ReviewSettings = ReviewSettings()
     login: LoginSettings = LoginSettings()
+    limits: LimitSettings = LimitSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 

@@ -127,6 +127,8 @@ where not exists (select 1 from ledger where position(key in event) > 0)
     and not exists (select 1 from review where position(key in event) > 0)
     and not exists (select 1 from annotation where key in (mask_key, original_mask_key))
     and not exists (select 1 from sample where key = mask_key)
+    and not exists (select 1 from review_mask where key = mask_key)
+    and not exists (select 1 from review_decision where key = mask_key)
 """
 _IN_DATASETS = f"""
 select version, state, shard, array_agg(sample_id order by sample_id) as ids from dataset_sample

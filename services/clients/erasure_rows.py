@@ -28,7 +28,14 @@ _REMOVE = (
     ("hard_case", OF_CONTENT),
     ("late", f"tenant = %(tenant)s and (original_sha256 = %(sha256)s or upload_id in {_UPLOADS})"),
     ("rejudge", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
+    ("kept_answer", "position(%(sha256)s in body) > 0"),
     ("late_cut", "tenant = %(tenant)s and original_sha256 = %(sha256)s"),
+    ("review_mask", OF_CONTENT),
+    ("review_honeypot", OF_CONTENT),
+    ("review_outcome", OF_CONTENT),
+    ("review_member", OF_CONTENT),
+    # Notes and decisions go with a case of which nothing is left.
+    ("review_case", "tenant = %(tenant)s and not exists (select 1 from review_member where case_id = review_case.id)"),
     ("candidate", OF_CONTENT),
     ("audit_upload", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
     ("upload", OF_CONTENT),
@@ -43,10 +50,27 @@ _RELEASE = (
     f"update candidate set stopped_by = null where stopped_by in (select id from stop_entry where {_STOP_ENTRIES})"
 )
 
+# A case goes on with the members that are left of it, and shows one of them.
+_REVIEW_ON = """
+update review_case set upload_id = shown.upload_id, revision = shown.revision, members = left_of_it.members,
+    state = case when before.state = 'open' and left_of_it.members = 0 then 'settled' else before.state end
+from review_case as before cross join lateral (
+    select upload_id, revision from review_member where case_id = before.id
+    order by upload_id <> before.upload_id, state <> 'open', joined_at, upload_id limit 1
+) as shown cross join lateral (
+    select count(*) filter (where state = 'open') as members from review_member where case_id = before.id
+) as left_of_it
+where review_case.id = before.id and before.tenant = %(tenant)s
+    and (shown.upload_id <> before.upload_id or left_of_it.members <> before.members)
+"""
+
 _UNLINK = (
     "update annotation set original_sha256 = null, original_mask_key = null "
     "where tenant = %(tenant)s and original_sha256 = %(sha256)s",
     "update sample set original_sha256 = null where tenant = %(tenant)s and original_sha256 = %(sha256)s",
+    "update review_case set cluster = 'erased' where tenant = %(tenant)s and cluster = %(sha256)s",
+    "update review_decision set mask_key = null, mask_of = null where tenant = %(tenant)s and mask_of = %(sha256)s",
+    _REVIEW_ON,
 )
 
 _NAMING = "select * from {table} where tenant = %(tenant)s and position(%(sha256)s in event) > 0"
@@ -72,6 +96,7 @@ _ANNOTATED_MASKS = f"""
 select unnest(array[mask_key, original_mask_key]) as key from annotation where {OF_CONTENT}
 union select original_mask_key from annotation where tenant = %(tenant)s and original_sha256 = %(sha256)s
 union select mask_key from sample where {OF_CONTENT}
+union select mask_key from review_mask where {OF_CONTENT}
 """
 _COLUMNS = """
 select table_name, column_name, data_type from information_schema.columns join information_schema.tables

@@ -144,6 +144,12 @@ create table if not exists upload (
 );
 create index if not exists upload_of_content on upload (tenant, sha256);
 
+-- -- standing.py ----------------------------------------------------------------------------------------------------
+
+-- When an upload was accepted, so that one without a verdict can be told from one that just came.
+alter table upload add column if not exists accepted_at timestamptz not null default now();
+create index if not exists upload_accepted on upload (accepted_at);
+
 -- Uploads to be judged again because of an original that came after them. `state`: queued, sent (on its way to judge),
 -- revised, skipped (`reason` says why). The original is named by its content: registered twice, it is one cause.
 create table if not exists late (
@@ -245,6 +251,8 @@ create table if not exists verdict (
 create index if not exists verdict_newest on verdict (judged_at desc, tenant desc, upload_id desc);
 create index if not exists verdict_of_tenant on verdict (tenant, judged_at desc, upload_id desc);
 create index if not exists verdict_of_content on verdict (tenant, sha256);
+create index if not exists verdict_of_candidate on verdict (tenant, candidate_id, judged_at desc, upload_id desc)
+    where candidate_id is not null;
 
 create table if not exists verdict_history (
     tenant    text not null,
@@ -522,6 +530,168 @@ create index if not exists verdict_by_sha256 on verdict (sha256) where sha256 is
 create index if not exists verdict_by_original on verdict (candidate_id, judged_at desc) where candidate_id is not null;
 create index if not exists verdict_by_file on verdict (lower(filename) text_pattern_ops) where filename is not null;
 
+-- -- review_*.py -----------------------------------------------------------------------------------------------------
+
+-- Cases for people: uploads that were compared with one picture, or are one file, named by its content (`cluster`).
+-- `upload_id` is the member that is shown, `members` counts those still to be decided, `rank` sorts the queue
+-- (core/review/cases.py). `first_*` and `second_*`: two who decide without seeing each other. A case with `honeypot` has
+-- a known answer and belongs to whoever it was made for. `settled`: a later revision of the verdict needs nobody.
+create table if not exists review_case (
+    id              uuid primary key,
+    tenant          text not null,
+    cluster         text not null,
+    kind            text not null check (kind in ('inconclusive', 'paths_disagree', 'spot_check')),
+    state           text not null default 'open' check (state in ('open', 'decided', 'settled')),
+    settled_because text,
+    escalated       boolean not null default false,
+    reopened        boolean not null default false,
+    nearness        double precision not null,
+    weight          double precision not null,
+    members         integer not null,
+    rank            double precision not null,
+    opened_at       timestamptz not null,
+    upload_id       text not null,
+    revision        integer not null,
+    first_decision  uuid,
+    first_by        text,
+    second_decision uuid,
+    second_by       text,
+    honeypot        uuid,
+    locked_by       text,
+    locked_name     text,
+    locked_until    timestamptz
+);
+create index if not exists review_queue on review_case (rank desc, id) where state = 'open' and honeypot is null;
+create index if not exists review_queue_of_tenant on review_case (tenant, rank desc, id)
+    where state = 'open' and honeypot is null;
+create index if not exists review_queue_of_kind on review_case (kind, rank desc, id)
+    where state = 'open' and honeypot is null;
+create index if not exists review_queue_escalated on review_case (rank desc, id)
+    where state = 'open' and honeypot is null and escalated;
+create index if not exists review_queue_oldest on review_case (opened_at) where state = 'open' and honeypot is null;
+create index if not exists review_case_of_cluster on review_case (tenant, cluster) where state = 'open';
+create index if not exists review_case_locked on review_case (locked_by) where locked_by is not null;
+
+create table if not exists review_member (
+    case_id   uuid not null references review_case (id) on delete cascade,
+    tenant    text not null,
+    upload_id text not null,
+    revision  integer not null,
+    sha256    text not null,
+    width     integer not null,
+    height    integer not null,
+    decision  text not null,
+    score     double precision,
+    filename  text,
+    state     text not null default 'open' check (state in ('open', 'decided', 'settled')),
+    joined_at timestamptz not null,
+    primary key (case_id, upload_id)
+);
+create index if not exists review_member_of_upload on review_member (tenant, upload_id);
+create index if not exists review_member_of_content on review_member (tenant, sha256);
+
+-- Who had a case before them, from when to when: locks, skipped cases, and how much somebody has seen.
+create table if not exists review_claim (
+    id         bigint generated always as identity primary key,
+    case_id    uuid not null,
+    tenant     text not null,
+    person     text not null,
+    name       text not null,
+    claimed_at timestamptz not null,
+    seen_at    timestamptz not null,
+    ended_at   timestamptz,
+    outcome    text check (outcome in ('decided', 'skipped', 'released', 'escalated', 'lost'))
+);
+create index if not exists review_claim_of_case on review_claim (case_id, person);
+create index if not exists review_claim_of_person on review_claim (person, claimed_at);
+
+create table if not exists review_note (
+    id      bigint generated always as identity primary key,
+    case_id uuid not null references review_case (id) on delete cascade,
+    kind    text not null check (kind in ('escalated', 'reopened', 'disagreement')),
+    name    text not null,
+    note    text not null,
+    at      timestamptz not null
+);
+create index if not exists review_note_of_case on review_note (case_id);
+
+-- Decisions, the undone ones too. `part`: see core/review/decisions.py. `mask_of` is the content that the mask was drawn
+-- on. `request_key`: a repeated request with it gets the same answer.
+create table if not exists review_decision (
+    id             uuid primary key,
+    case_id        uuid not null references review_case (id) on delete cascade,
+    tenant         text not null,
+    person         text not null,
+    name           text not null,
+    part           text not null check (part in ('single', 'first', 'second', 'final', 'honeypot')),
+    decision       text not null check (decision in ('manipulated', 'no_evidence', 'inconclusive')),
+    reason_codes   text[] not null,
+    comment        text,
+    mask_key       text,
+    mask_of        text,
+    decided_at     timestamptz not null,
+    publish_at     timestamptz not null,
+    undone_at      timestamptz,
+    seconds        double precision not null,
+    request_key    text,
+    request_digest text
+);
+create unique index if not exists review_decision_once on review_decision (person, request_key)
+    where request_key is not null;
+create index if not exists review_decision_of_case on review_decision (case_id);
+create index if not exists review_decision_of_person on review_decision (person, decided_at desc, id);
+create index if not exists review_decision_newest on review_decision (decided_at);
+
+-- The outbox: an event for each upload of a decision, sent from `due_at` on; null: not to be sent (withheld or undone).
+create table if not exists review_outcome (
+    decision_id uuid not null references review_decision (id) on delete cascade,
+    tenant      text not null,
+    upload_id   text not null,
+    of_revision integer not null,
+    sha256      text not null,
+    due_at      timestamptz,
+    sent_at     timestamptz,
+    primary key (decision_id, upload_id)
+);
+create index if not exists review_outcome_due on review_outcome (due_at) where sent_at is null and due_at is not null;
+create index if not exists review_outcome_of_upload on review_outcome (tenant, upload_id);
+
+-- Masks that were drawn for a member of a case; a decision may name one of them.
+create table if not exists review_mask (
+    case_id   uuid not null references review_case (id) on delete cascade,
+    mask_key  text not null,
+    tenant    text not null,
+    upload_id text not null,
+    sha256    text not null,
+    person    text not null,
+    drawn_at  timestamptz not null,
+    primary key (case_id, mask_key, upload_id)
+);
+create index if not exists review_mask_of_content on review_mask (tenant, sha256);
+
+-- Uploads whose answer is known; shown to each moderator once, as if it were not.
+create table if not exists review_honeypot (
+    id         uuid primary key,
+    tenant     text not null,
+    upload_id  text not null,
+    sha256     text not null,
+    kind       text not null,
+    revision   integer not null,
+    answer     text not null check (answer in ('manipulated', 'no_evidence')),
+    added_by   text not null,
+    added_at   timestamptz not null,
+    retired_at timestamptz
+);
+create unique index if not exists review_honeypot_once on review_honeypot (tenant, upload_id) where retired_at is null;
+
+-- How somebody wants pictures to be shown; null: as the settings say.
+create table if not exists review_person (
+    person    text primary key,
+    blur      boolean,
+    greyscale boolean,
+    opacity   double precision,
+    theme     text check (theme in ('system', 'light', 'dark'))
+);
 -- -- accounts.py -----------------------------------------------------------------------------------------------------
 
 -- Who may come in. `tenants` null: all of them. `origin`: added by hand, or come from the OpenID provider, whose claims
@@ -629,3 +799,80 @@ end
 $$;
 create or replace trigger audit_append_only before update or delete or truncate on audit
     for each statement execute function audit_stays();
+-- -- webhooks.py, deliveries.py -------------------------------------------------------------------------------------
+
+-- Who wants to be told, and where. Secrets are sealed with a key that only the processes have (clients/vault.py).
+-- `wait_until` holds back everything for a receiver that is down or asked for time; `served_at`: whose turn it is.
+create table if not exists webhook (
+    id         text primary key,
+    tenant     text not null,
+    url        text not null,
+    kinds      text[] not null,
+    decisions  text[],
+    state      text not null default 'active' check (state in ('active', 'paused', 'disabled')),
+    secret     text not null,
+    old_secret text,
+    old_until  timestamptz,
+    failures   integer not null default 0,
+    wait_until timestamptz not null default 'epoch',
+    served_at  timestamptz not null default 'epoch',
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    check ((old_secret is null) = (old_until is null))
+);
+create index if not exists webhook_of_tenant on webhook (tenant, created_at, id);
+
+-- What is to be sent, by reference: verdict_history (`reference` is the revision) or review (the decision's id) has the
+-- event, so that an erasure reaches it there. Those of one `subject` go out in the order of their ids.
+create table if not exists webhook_delivery (
+    id           bigint generated always as identity primary key,
+    webhook      text not null references webhook (id) on delete cascade,
+    kind         text not null check (kind in ('verdict', 'review', 'ping')),
+    event_id     text not null,
+    subject      text not null,
+    reference    text not null,
+    state        text not null default 'queued' check (state in ('queued', 'delivered', 'dead')),
+    reason       text,
+    attempts     integer not null default 0,
+    queued_at    timestamptz not null default now(),
+    since        timestamptz not null default now(),
+    due_at       timestamptz not null default now(),
+    leased_until timestamptz not null default 'epoch',
+    settled_at   timestamptz,
+    unique (webhook, event_id)
+);
+create index if not exists webhook_delivery_due on webhook_delivery (webhook, due_at, id) where state = 'queued';
+create index if not exists webhook_delivery_order on webhook_delivery (webhook, subject, id) where state = 'queued';
+create index if not exists webhook_delivery_leased on webhook_delivery (webhook, leased_until) where state = 'queued';
+create index if not exists webhook_delivery_in_state on webhook_delivery (webhook, state, id);
+create index if not exists webhook_delivery_settled on webhook_delivery (settled_at) where state <> 'queued';
+
+-- Every try: when, what was answered, how long it took. Neither body is kept.
+create table if not exists webhook_attempt (
+    id          bigint generated always as identity primary key,
+    webhook     text not null references webhook (id) on delete cascade,
+    delivery    bigint not null references webhook_delivery (id) on delete cascade,
+    status      integer,
+    error       text,
+    duration_ms double precision not null,
+    tried_at    timestamptz not null default now()
+);
+create index if not exists webhook_attempt_newest on webhook_attempt (webhook, id);
+create index if not exists webhook_attempt_of_delivery on webhook_attempt (delivery);
+
+-- -- answers.py -----------------------------------------------------------------------------------------------------
+
+-- Answers to requests with an idempotency key, so that a repetition gets the same one. `status` null: in work.
+create table if not exists kept_answer (
+    person      text not null,
+    route       text not null,
+    key         text not null,
+    fingerprint text not null,
+    token       text not null,
+    status      integer,
+    headers     jsonb,
+    body        text,
+    started_at  timestamptz not null default now(),
+    primary key (person, route, key)
+);
+create index if not exists kept_answer_old on kept_answer (started_at);

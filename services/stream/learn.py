@@ -1,6 +1,6 @@
 """Learn: verdicts into the projection that people look at, and the hard ones to the trainer.
 
-project -> hardcase. A moderator's decision becomes the next revision of the verdict, once per decision.
+project -> review case -> hardcase. A moderator's decision becomes the next revision of the verdict, once per decision.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from datetime import datetime
 
 from services.clients.cases import HardCases, Verdicts
 from services.clients.ledger import Ledger
+from services.clients.review_cases import ReviewCases
 from services.core.errors import Broken
 from services.core.events import Event, HardCaseFound, ReviewDecided, VerdictReached
 from services.core.judge.review import overturned, revised
 from services.core.learn.hardcase import hard_case
 from services.core.policy import Policy
+from services.core.review.cases import need
 
 
 class Learn:
@@ -25,22 +27,30 @@ class Learn:
         *,
         verdicts: Verdicts,
         hard_cases: HardCases,
+        reviews: ReviewCases,
         ledger: Ledger,
         policy: Policy,
         now: Callable[[], datetime],
         seen: Callable[[VerdictReached], None],
+        found: Callable[[HardCaseFound], None],
     ) -> None:
         self._verdicts = verdicts
         self._hard_cases = hard_cases
+        self._reviews = reviews
         self._ledger = ledger
         self._policy = policy
         self._now = now
         self._seen = seen
+        self._found = found
 
     async def verdict(self, verdict: VerdictReached) -> Sequence[Event]:
-        """Projects a verdict. Returns its hard case where there is one that was not yet known."""
+        """Projects a verdict, and puts it into a review case where a person has to look.
+
+        Returns its hard case where there is one that was not yet known.
+        """
         if await self._verdicts.project(verdict):
             self._seen(verdict)
+        await self._reviews.follow(verdict, need(verdict, self._policy), now=self._now())
         case = hard_case(verdict, self._policy, now=self._now())
         return await self._published(case)
 
@@ -63,5 +73,6 @@ class Learn:
 
     async def _published(self, case: HardCaseFound | None) -> Sequence[Event]:
         if case is not None and await self._hard_cases.add(case):
+            self._found(case)
             return (case,)
         return ()

@@ -19,18 +19,28 @@ from fastapi import FastAPI
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
+from services.clients.deliveries import Deliveries
 from services.clients.events import EventReader, EventSender
 from services.clients.models import Watch
 from services.core.errors import PentimentoError
 from services.finding import open_finder
-from services.opening import kafka_connection, open_models, open_objects, read_policy
+from services.opening import (
+    kafka_connection,
+    open_models,
+    open_objects,
+    open_vault,
+    open_webhook_fetcher,
+    read_policy,
+)
 from services.settings import Settings, WebSettings, load_settings
-from services.telemetry import configure
+from services.telemetry import Telemetry, configure
 from services.web.app import create_app
 from services.web.auth import refusal
 from services.web.live import Feed
 from services.web.opening import sign_in_options
 from services.web.parts import Options, Parts, SignInOptions
+from services.web.review.publishing import Publisher, publishing
+from services.webhooks.sender import Sender, stop_sending
 
 log = structlog.get_logger()
 CONNECTIONS = 64  # at once, beside the live feed's; more are answered with 503 instead of piling up in memory
@@ -74,25 +84,50 @@ async def serve(settings: Settings, sign_in: SignInOptions) -> None:
             models=models,
         )
         app = create_app(parts, _options(settings, sign_in))
+        await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
-            await _server(app, settings.web.live_connections).serve(sockets=[listener])
+            server = _server(app, settings.web.live_connections)
+            if settings.webhooks.in_web and settings.webhooks.keys:
+                await _send_beside(server, database, settings, telemetry, stack)
+            await server.serve(sockets=[listener])
         log.info("stopped")
 
 
+async def _send_beside(
+    server: uvicorn.Server, database: Database, settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
+) -> None:
+    """Sends to webhooks until the stack is closed. Should that end by itself, the server ends, too."""
+    fetcher = open_webhook_fetcher(settings.webhooks)
+    stack.push_async_callback(fetcher.close)
+    sender = Sender(
+        deliveries=Deliveries(database),
+        fetcher=fetcher,
+        vault=open_vault(settings.webhooks),
+        settings=settings.webhooks,
+        telemetry=telemetry,
+        source=settings.source,
+        now=lambda: datetime.now(UTC),
+    )
+    sending = asyncio.create_task(sender.run())
+    sending.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    stack.push_async_callback(stop_sending, sending)
+
+
 def _options(settings: Settings, sign_in: SignInOptions) -> Options:
-    policy = read_policy(settings.policy)
     return Options(
         source=settings.source,
         max_bytes=settings.intake.max_bytes,
         max_pixels=settings.intake.max_pixels,
-        mask_threshold=policy.mask_threshold,
         token=settings.web.token.get_secret_value() if settings.web.token else None,
         live_connections=settings.web.live_connections,
         index_stale_s=settings.intake.index_stale_s,
-        policy_version=policy.version,
+        policy=read_policy(settings.policy),
+        review=settings.review,
         sign_in=sign_in,
+        limits=settings.limits,
+        webhooks=settings.webhooks,
     )
 
 

@@ -21,7 +21,7 @@ from services.core.access import Person, Role
 from services.core.events import DeadLetter
 from services.core.letters import facts, preview
 from services.web.access import Who, at_least
-from services.web.measured import Measured
+from services.web.kept import Kept
 from services.web.pages import render
 from services.web.parts import Parts
 from services.web.problems import Refused
@@ -62,7 +62,7 @@ class Letters:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._waiting = Measured(lambda: waiting_letters(parts.reader), ttl_s=LETTERS_S)
+        self._waiting = Kept(lambda: waiting_letters(parts.reader), ttl_s=LETTERS_S)
         self._alone = asyncio.Lock()
 
     async def newest(self, sieve: Sieve) -> list[DeadLetter]:

@@ -1,38 +1,50 @@
-"""What many people look at and what is costly to measure: measured once for all of them, every few seconds at most.
+"""How many requests the web process answers, with what, and how long they take.
 
-In: a way to measure. Out: its newest answer. Nothing is measured while nobody looks.
+In: every request. Out: `pentimento_web_requests_total` and `pentimento_web_request_seconds`, by the pattern of the
+route, never by its path: paths hold ids. What stays open on purpose (server-sent events) is counted and not timed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from time import perf_counter
 
-T = TypeVar("T")
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.metrics import Metrics
+
+NOWHERE = "none"
+"""The route of a request that no route answers: a refusal at the gate, a path that does not exist, a static file."""
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-class Measured(Generic[T]):
-    """An answer that is good for `ttl_s`. Errors are not kept: whoever comes next asks again."""
+class Measured:
+    """ASGI middleware around everything, the gate included."""
 
-    def __init__(
-        self, measure: Callable[[], Awaitable[T]], *, ttl_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._measure = measure
-        self._ttl_s = ttl_s
-        self._clock = clock
-        self._asking = asyncio.Lock()
-        self._known: tuple[T, float] | None = None
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
 
-    async def get(self) -> T:
-        """The answer. Of those who ask at the same time one measures, and the others wait for it."""
-        async with self._asking:
-            if self._known is None or self._clock() - self._known[1] >= self._ttl_s:
-                self._known = None
-                self._known = (await self._measure(), self._clock())
-            return self._known[0]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, streams = 500, False
 
-    def forget(self) -> None:
-        """Measure anew when somebody asks: it has just been changed from here."""
-        self._known = None
+        async def seen(message: Message) -> None:
+            nonlocal status, streams
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = dict(message.get("headers", ()))
+                streams = headers.get(b"content-type", b"").startswith(b"text/event-stream")
+            await send(message)
+
+        started = perf_counter()
+        try:
+            await self._app(scope, receive, seen)
+        finally:
+            route = getattr(scope.get("route"), "path", NOWHERE)
+            method = scope["method"] if scope["method"] in METHODS else "OTHER"
+            self._metrics.web_requests.labels(route, method, str(status)).inc()
+            if not streams:
+                self._metrics.web_seconds.labels(route).observe(perf_counter() - started)

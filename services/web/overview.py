@@ -25,7 +25,7 @@ from services.core.errors import PentimentoError
 from services.core.events import Decision
 from services.core.series import STEPS, Every, Series, columns, series
 from services.web.access import Who, at_least, seen
-from services.web.measured import Measured
+from services.web.kept import Kept
 from services.web.pages import DECISIONS, PATHS, render
 from services.web.parts import Options, Parts
 from services.web.parts_state import PartsState, measure
@@ -66,9 +66,9 @@ class Outlook:
         self._parts = parts
         self._activity = Activity(parts.database)
         self._library = Library(parts.database)
-        self._libraries: dict[frozenset[str] | None, Measured[LibraryState]] = {}
+        self._libraries: dict[frozenset[str] | None, Kept[LibraryState]] = {}
         self.arrivals = Arrivals(parts.database)
-        self.state = Measured(lambda: measure(parts, options), ttl_s=PARTS_S)
+        self.state = Kept(lambda: measure(parts, options), ttl_s=PARTS_S)
         self.rounds = Rounds(parts.database)
         self.shadows = Shadows(parts.database)
 
@@ -77,7 +77,7 @@ class Outlook:
         if tenants not in self._libraries:
             if len(self._libraries) >= REMEMBERED:
                 self._libraries.clear()
-            self._libraries[tenants] = Measured(lambda: self._library.state(tenants), ttl_s=LIBRARY_S)
+            self._libraries[tenants] = Kept(lambda: self._library.state(tenants), ttl_s=LIBRARY_S)
         return await self._libraries[tenants].get()
 
     async def over_time(self, *, by: By, hours: int, every: Every, tenants: frozenset[str] | None) -> Series:

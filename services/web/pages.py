@@ -20,8 +20,8 @@ from services.core.events import Decision, Path, VerdictReached
 from services.core.evidence import NOTES
 from services.web.current import csrf_field, csrf_token, visitor
 
-Kind = Literal["upload", "mask", "original"]
-Size = Literal["thumb", "view"]
+Kind = Literal["upload", "original", "aligned", "difference", "mask", "outline", "flagged"]
+Size = Literal["thumb", "view", "full"]
 
 DECISIONS: dict[Decision, str] = {
     Decision.MANIPULATED: "Manipulated",
@@ -38,7 +38,13 @@ PATHS: dict[Path, str] = {
     Path.REJECTED: "could not be judged",
     Path.REVIEWED: "decided by a moderator",
 }
-NAVIGATION = (("Verdicts", "/"), ("Overview", "/overview"), ("Search", "/search"), ("Upload", "/upload"))
+NAVIGATION = (
+    ("Verdicts", "/"),
+    ("Review", "/review"),
+    ("Overview", "/overview"),
+    ("Search", "/search"),
+    ("Upload", "/upload"),
+)
 """The pages in the head of every page: label and path. A page names its own with `{% set section = "/review" %}`."""
 
 
@@ -111,6 +117,7 @@ def _environment() -> Environment:
         "minute": _minute,
         "milliseconds": _milliseconds,
         "bytes": _bytes,
+        "segment": _segment,
     }
     environment.globals |= {
         "DECISIONS": DECISIONS,

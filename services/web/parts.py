@@ -16,6 +16,8 @@ from services.clients.objects import Objects
 from services.clients.oidc import Provider
 from services.core.access import ClaimRules
 from services.core.events import Candidate, Fingerprint, StoredImage
+from services.core.policy import DEFAULT_POLICY, Policy
+from services.settings import LimitSettings, ReviewSettings, WebhookSettings
 from services.telemetry import Telemetry
 
 NO_RULES = ClaimRules("groups", {}, {})
@@ -60,19 +62,21 @@ Seek = Callable[[str, bytes], Awaitable[Sought]]
 class Options:
     """The settings that pages and API need. `token` is an administrator's bearer token, for programs and the login.
 
-    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `mask_threshold` 0..1: policy.
+    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `policy` is the one in force.
     `live_connections`: browsers that follow the feed at once. `index_stale_s`: how long an original may wait.
     """
 
     source: str
     max_bytes: int
     max_pixels: int
-    mask_threshold: float
     token: str | None = None
     live_connections: int = 32
     index_stale_s: float = 60.0
-    policy_version: str = ""
+    policy: Policy = DEFAULT_POLICY
+    review: ReviewSettings = field(default_factory=ReviewSettings)
     sign_in: SignInOptions = SignInOptions()
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
 
 @dataclass(frozen=True, slots=True)

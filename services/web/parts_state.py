@@ -91,7 +91,7 @@ async def measure(parts: Parts, options: Options) -> PartsState:
         *([models[0]] if models[0] else []),
         _index(age, options.index_stale_s),
     ]
-    return PartsState(parts.now(), tuple(found), tuple(groups), age, models[1], options.policy_version)
+    return PartsState(parts.now(), tuple(found), tuple(groups), age, models[1], options.policy.version)
 
 
 async def _group(parts: Parts, group: topology.Group) -> GroupState:

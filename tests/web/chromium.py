@@ -1,0 +1,29 @@
+"""The Chromium that the browser tests drive, and what axe-core says about a page."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+LOADED = "() => [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+LIVE = "() => document.querySelector('.evidence.live') && " + LOADED[6:]
+"""The evidence view is there, with its pictures."""
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
+
+
+async def faults(page: Page) -> list[str]:
+    """What axe-core finds serious or critical on the page as it is, in words."""
+    found = await Axe().run(page)
+    return [
+        f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]} {each['nodes'][0]['failureSummary'][:300]}"
+        for each in found.response["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
