@@ -12,20 +12,14 @@ from fastapi import APIRouter
 
 from services.web.parts import Options, Parts
 from services.web.review import cases, decisions, quality, queue
-from services.web.review.desk import Recorder, desk
+from services.web.review.desk import desk
 
 CHANCE = random.SystemRandom()
 
 
-def router(
-    parts: Parts,
-    options: Options,
-    *,
-    recorder: Recorder | None = None,
-    draw: Callable[[], float] = CHANCE.random,
-) -> APIRouter:
-    """All routes. `recorder`: the audit log, unless another is given. `draw`: random, 0..1."""
-    opened = desk(parts, options, recorder=recorder or parts.audit, draw=draw)
+def router(parts: Parts, options: Options, *, draw: Callable[[], float] = CHANCE.random) -> APIRouter:
+    """All routes. `draw`: random, 0..1."""
+    opened = desk(parts, options, draw=draw)
     routes = APIRouter(prefix="/api/v1/review", tags=["review"])
     for each in (queue, cases, decisions, quality):
         routes.include_router(each.router(opened))
