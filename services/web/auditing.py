@@ -22,7 +22,7 @@ from services.core.spreadsheet import csv_line
 from services.web.access import Who, at_least, tenants_of
 from services.web.pages import render
 from services.web.parts import Parts
-from services.web.problems import Refused
+from services.web.problems import EXPORTS, Refused
 
 PAGE = 100
 EXPORT_PAGE = 1000
@@ -103,7 +103,7 @@ def api(parts: Parts) -> APIRouter:
         entries, following = await _page(parts.audit, filters, limit, before)
         return AuditPage(entries=[EntryShown(**asdict(each)) for each in entries], next_before=following)
 
-    @routes.get("/export", response_class=StreamingResponse)
+    @routes.get("/export", response_class=StreamingResponse, responses=EXPORTS)
     async def export(
         person: Who,
         filters: Chosen,

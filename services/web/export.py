@@ -22,6 +22,7 @@ from services.core.access import Person, Role
 from services.core.errors import PentimentoError
 from services.core.export import heading, line, row
 from services.web.access import at_least
+from services.web.problems import EXPORTS
 from services.web.search import Question, Searching
 from services.web.verdicts import read_cursor, write_cursor
 
@@ -35,7 +36,7 @@ def router(searching: Searching, audit: Audit) -> APIRouter:
     """The one route."""
     routes = APIRouter()
 
-    @routes.get("/api/v1/search/export", response_class=StreamingResponse)
+    @routes.get("/api/v1/search/export", response_class=StreamingResponse, responses=EXPORTS)
     async def export(
         person: Annotated[Person, Depends(at_least(Role.LEAD))],
         asked: Question,

@@ -47,14 +47,13 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def _name(path: str, operation: dict[str, Any]) -> None:
-    """A tag and a summary. One that FastAPI made of the function's name says nothing: the docstring's goes before."""
+    """A tag and a summary. FastAPI's own, made of the function's name, says little: the docstring goes before, and
+    without one at least the tag stands beside it."""
     operation.setdefault("tags", [path.removeprefix(PREFIX).partition("/")[0]])
-    made = operation.get("summary", "").lower().replace(" ", "_")
-    if operation["operationId"].startswith(f"{made}_api_v1_"):
+    made = operation.get("summary", "").lower()
+    if operation["operationId"].startswith(f"{made.replace(' ', '_')}_api_v1_"):
         said = operation.get("description", "").strip().splitlines()
-        operation.pop("summary", None)
-        if said:
-            operation["summary"] = said[0].rstrip(".")
+        operation["summary"] = said[0].rstrip(".") if said else f"{operation['tags'][0].capitalize()}: {made}"
 
 
 def document() -> dict[str, Any]:

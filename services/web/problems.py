@@ -81,6 +81,10 @@ PROBLEMS = problems(401, 403, 404, 422, 429, 503)
 """What may go wrong with any route; every route of the app has it. Others: `responses=problems(409)`."""
 
 
+EXPORTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}, "application/jsonl": {}}}}
+"""What a route declares that answers with a file of lines: `responses=EXPORTS`."""
+
+
 class Refused(Exception):
     """A request that is answered with a problem, raised by our own endpoints."""
 
