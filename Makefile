@@ -18,8 +18,8 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
-	bench-lookup bench-pair bench-review bench-search bench-web-iml screenshots \
-	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
+	bench-lookup bench-pair bench-review bench-search bench-web-iml screenshots experiment-loop fit fit-constrained \
+	fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs monitoring promtool browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -135,6 +135,12 @@ eval-embedder: setup ## how often originals are found again by their parts, besi
 chart: setup ## generate the chart's schema, README and topics, and the images' lock files
 	$(BIN)/python -m helm.files
 	$(BIN)/python -m deploy.locks
+
+monitoring: setup ## write dashboards, objectives and alerts into the chart
+	$(BIN)/python -m monitoring
+
+promtool: ## build Prometheus' own checker of rules, for the slow tests; needs Go, and minutes
+	GOBIN=$(CURDIR)/$(TOOLS)/bin nice go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 
 docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs

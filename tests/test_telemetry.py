@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from services.clients.breaker import Circuit
 from services.core.envelope import Message
@@ -317,3 +318,18 @@ def test_two_telemetries_in_one_process_share_no_numbers() -> None:
     assert sample(first, "pentimento_retries_total", dependency="models") == 1
     assert sample(second, "pentimento_retries_total", dependency="models") is None
     assert b"_created" not in generate_latest(first.metrics.registry)
+
+
+def test_a_stages_time_leads_to_its_trace(traced: tuple[Telemetry, Path]) -> None:
+    telemetry, path = traced
+    with telemetry.stage("route"):
+        pass
+    (span,) = lines_of(path.read_text())
+    text = openmetrics(telemetry.metrics.registry).decode()
+    (bucket,) = [line for line in text.splitlines() if "# {" in line and line.startswith("pentimento_stage_seconds")]
+    assert f'trace_id="{span["trace_id"]}"' in bucket
+
+
+def test_an_observation_outside_of_any_trace_leads_nowhere(traced: tuple[Telemetry, Path]) -> None:
+    telemetry, _ = traced
+    assert telemetry.exemplar() is None
