@@ -17,7 +17,8 @@ EXPERIMENT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check format bench bench-freshness bench-harvest bench-lookup bench-pair bench-search bench-web-iml \
+.PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
+	bench-lookup bench-pair bench-review bench-search bench-web-iml screenshots \
 	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
@@ -46,6 +47,25 @@ test: setup browser ## every kind of test, in minutes
 test-all: setup browser ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
 
+HELM := $(TOOLS)/bin/helm
+APISERVER := $(TOOLS)/bin/kube-apiserver
+HELM_VERSION ?= v3.19.0
+KUBERNETES_VERSION ?= v1.34.2
+
+$(HELM): | $(UV)
+	@command -v go >/dev/null || { echo "Go is missing: helm is not built, tests that need it are skipped"; exit 0; }; \
+		GOBIN=$(CURDIR)/$(TOOLS)/bin go install -buildvcs=false helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+$(APISERVER): | $(UV)
+	@command -v go >/dev/null || { echo "Go is missing: kube-apiserver is not built, its tests are skipped"; exit 0; }; \
+		sh tests/helm/kube-apiserver.sh $(KUBERNETES_VERSION) $(CURDIR)/$(APISERVER)
+
+test-helm: setup $(HELM) $(APISERVER) ## the chart: lint, every shape rendered, admitted by a real API server, and run
+	@command -v etcd >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq etcd-server >/dev/null; \
+	else echo "etcd is missing: apt-get install etcd-server (admission is not tested without)"; fi; }
+	$(BIN)/python -m pytest tests/helm tests/deploy
+
 lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -73,6 +93,9 @@ bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="1000
 		$(LOOKUP) --out docs/lookup.md
 	$(BIN)/python -m bench.lookup words --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
 		--out docs/lookup.md
+
+bench-review: setup ## what the review API costs with a hundred thousand open cases
+	$(BIN)/python -m bench.review
 
 bench-harvest: setup ## what a pair costs a harvest by stage, and what as many as MIMLv2 has would cost
 	$(BIN)/python -m bench.harvest
@@ -109,16 +132,24 @@ eval-web-iml: setup ## measure the single-image model on real forgeries, generat
 eval-embedder: setup ## how often originals are found again by their parts, beside PDQ, on photographs never fitted on
 	$(BIN)/python -m trainer.evaluate_embedder $(FIT_DATA)
 
+chart: setup ## generate the chart's schema, README and topics, and the images' lock files
+	$(BIN)/python -m helm.files
+	$(BIN)/python -m deploy.locks
+
 docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
 	$(BIN)/python -m services.settings_docs --out docs/settings.md
 	$(BIN)/python -m services.web.openapi --out docs/openapi.json
+
+screenshots: setup browser ## pictures of the main pages for the documents, from the real stack, into docs/screenshots/
+	$(BIN)/python -m bench.screenshots
 
 lock: $(UV) ## resolve the lock files anew
 	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --quiet \
 		--python-version 3.11 --no-emit-package pentimento --output-file requirements.lock
 	echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile - --generate-hashes --no-emit-index-url \
 		--no-header --quiet --python-version 3.11 --output-file requirements-uv.lock
+	@echo "then: make chart, for the images' lock files"
 
 browser:
 	@command -v chromium >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

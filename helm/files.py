@@ -1,6 +1,6 @@
 """The chart's generated files, so that they cannot part from their sources.
 
-In: `services/core/topology.py`, the names of all settings, `values.yaml` with its comments. Out, below `helm/pentimento`:
+In: `services/core/topology.py`, the names of all settings, `values.yaml` with its comments. Out, in `helm/pentimento`:
 `files/topology.yaml` (topics and groups, for the templates), `values.schema.json` (closed), `README.md`.
 
     python -m helm.files            writes them
@@ -24,9 +24,10 @@ from services.core import topology
 from services.settings_docs import variables
 
 CHART = Path(__file__).parent / "pentimento"
-NOT_YOURS = re.compile(r"PENTIMENTO_(KAFKA__(?!REQUEST|SESSION)|POSTGRES__DSN|OBJECTS__(?!TIMEOUT)|MODELS__(URL|TOKEN|KEY"
-                       r"|BACKEND)|SERVING__|MODEL_SERVER__|POLICY__|WEB__|EMBEDDER__ENABLED|TELEMETRY__(?!TRACE)|DATA_DIR|CACHE_DIR)"
-                       r"|.*(PASSWORD|SECRET|TOKEN)")  # fmt: skip
+NOT_YOURS = re.compile(
+    r"PENTIMENTO_(KAFKA__(?!REQUEST|SESSION)|POSTGRES__DSN|OBJECTS__(?!TIMEOUT)|MODELS__(URL|TOKEN|KEY|BACKEND)|SERVING__"
+    r"|MODEL_SERVER__|POLICY__|WEB__|EMBEDDER__ENABLED|TELEMETRY__(?!TRACE)|DATA_DIR|CACHE_DIR)|.*(PASSWORD|SECRET|TOKEN)"
+)
 """Settings that have values of their own in the chart, or are secrets."""
 
 HEADING = """\
@@ -77,9 +78,7 @@ def topics_and_groups() -> dict[str, Any]:
             {"name": topic.name, "partitions": topic.partitions, "config": topic.config()}
             for topic in topology.TOPICS.values()
         ],
-        "groups": {
-            group.name: {"consumerGroup": group.consumer_group, "reads": list(group.reads)} for group in groups
-        },
+        "groups": {group.name: {"consumerGroup": group.consumer_group, "reads": list(group.reads)} for group in groups},
         "read": sorted({name for group in groups for name in group.reads}),
         "written": sorted({*written, *topology.TOPICS}),
     }
@@ -87,7 +86,7 @@ def topics_and_groups() -> dict[str, Any]:
 
 def settings() -> list[str]:
     """The settings that `values.settings` may name."""
-    return [name for name in variables() if not NOT_YOURS.fullmatch(name) and not NOT_YOURS.match(name)]
+    return [name for name in variables() if not NOT_YOURS.match(name)]
 
 
 def values(text: str) -> Iterator[Value]:

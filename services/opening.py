@@ -40,6 +40,8 @@ def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
         username=settings.username,
         password=settings.password.get_secret_value() if settings.password else None,
         ca_file=settings.ca_file,
+        certificate_file=settings.certificate_file,
+        key_file=settings.key_file,
     )
 
 

@@ -32,6 +32,10 @@ class KafkaSettings(Section):
     username: Annotated[str | None, Field(description="SASL user name.")] = None
     password: Annotated[SecretStr | None, Field(description="SASL password.")] = None
     ca_file: Annotated[Path | None, Field(description="PEM bundle that signs the brokers' certificates.")] = None
+    certificate_file: Annotated[
+        Path | None, Field(description="PEM certificate by which the brokers know us (mTLS), with KEY_FILE.")
+    ] = None
+    key_file: Annotated[Path | None, Field(description="PEM key of that certificate.")] = None
     request_timeout_s: Annotated[float, Field(gt=0, description="Deadline of one send, acknowledgement included.")] = 20
     session_timeout_s: Annotated[
         float, Field(ge=6, description="A worker that is silent for so long loses its partitions to the others.")
@@ -82,6 +86,10 @@ class ServingSettings(Section):
     management_url: Annotated[
         str, Field(description="Base URL of TorchServe's management API, for `promote`, `rollback` and `watch`.")
     ] = "http://127.0.0.1:8081"
+    token: Annotated[
+        SecretStr | None,
+        Field(description="Bearer token of the management API, where no key file is used; empty: that of the models."),
+    ] = None
     metrics_url: Annotated[
         str | None, Field(description="TorchServe's metrics, from which `watch` reads errors and latency.")
     ] = None

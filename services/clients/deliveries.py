@@ -122,27 +122,32 @@ where tenant = %(tenant)s and state <> 'disabled' and %(kind)s = any(kinds)
 for key share
 on conflict do nothing
 """
+# Scalar subqueries, row by row in the order of an index until there are enough: `exists` would be answered by reading
+# all that waits, which may be a day's verdicts for a receiver that is down.
 _CLAIMABLE = """
-due.state = 'queued' and due.due_at <= now() and due.leased_until <= now() and not exists (
-    select 1 from webhook_delivery as before where before.webhook = due.webhook and before.subject = due.subject
-        and before.state = 'queued' and before.id < due.id
+due.state = 'queued' and due.due_at <= now() and due.leased_until <= now() and due.id = (
+    select min(before.id) from webhook_delivery as before
+    where before.webhook = due.webhook and before.subject = due.subject and before.state = 'queued'
 )
 """
 _LEASED = "(select count(*) from webhook_delivery where webhook = {} and state = 'queued' and leased_until > now())"
 _WHOSE_TURN = f"""
 select id from webhook
 where state = 'active' and wait_until <= now() and {_LEASED.format("webhook.id")} < %(per_webhook)s
-    and exists (select 1 from webhook_delivery as due where due.webhook = webhook.id and {_CLAIMABLE})
+    and (
+        select due.id from webhook_delivery as due where due.webhook = webhook.id and {_CLAIMABLE}
+        order by due.due_at, due.id limit 1
+    ) is not null
 order by served_at, id limit 1 for no key update skip locked
 """
 _SERVED = "update webhook set served_at = clock_timestamp() where id = %(webhook)s"
 _CLAIM = f"""
 update webhook_delivery set attempts = attempts + 1, leased_until = now() + make_interval(secs => %(lease_s)s)
-where id in (
-    select id from webhook_delivery as due where webhook = %(webhook)s and {_CLAIMABLE}
-    order by due_at, id
+where id = any(array(
+    select due.id from webhook_delivery as due where due.webhook = %(webhook)s and {_CLAIMABLE}
+    order by due.due_at, due.id
     limit least(%(at_most)s, greatest(0, %(per_webhook)s - {_LEASED.format("%(webhook)s")}))
-)
+))
 returning id
 """
 _LOAD = """

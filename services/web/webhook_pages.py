@@ -22,7 +22,8 @@ from services.web.pages import render
 from services.web.paging import Place, cut, moment_and_id, number, read_place, write_place
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
-from services.web.webhooks import WebhookWanted, known, pinged, registered, rotated
+from services.web.webhook_shapes import WebhookWanted
+from services.web.webhooks import known, pinged, registered, rotated
 from services.webhooks.desk import Desk
 
 PAGE = 50

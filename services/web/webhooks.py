@@ -1,115 +1,43 @@
 """Webhooks over HTTP: register, pause, rotate, test; what became of deliveries, and dead letters sent once more.
 
-In: requests of admins, for tenants that they may see. Out: JSON. A secret is in the answer that makes it and nowhere
-else. `webhook_pages.py` has the same for people.
+In: requests of admins, for tenants that they may see. Out: JSON (`webhook_shapes.py`). `webhook_pages.py` has the same
+for people.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.clients.delivery_log import DeliveryLog, DeliveryState, SeenAttempt, SeenDelivery
+from services.clients.delivery_log import DeliveryLog, DeliveryState
 from services.clients.webhooks import NewWebhook, Webhook, Webhooks
 from services.core.access import Person, Role
-from services.core.events import Decision, Tenant
-from services.core.webhooks import EventKind
 from services.opening import open_vault, open_webhook_fetcher
 from services.web.access import Who, at_least, seen
 from services.web.idempotency import OncePerKey
-from services.web.paging import Limit, Page, Place, cut, following, moment_and_id, number, read_place, write_place
+from services.web.paging import Limit, Place, cut, following, moment_and_id, number, read_place, write_place
 from services.web.parts import Options, Parts
 from services.web.problems import Refused, problems
+from services.web.webhook_shapes import (
+    AttemptPage,
+    DeliveryPage,
+    Pinged,
+    Redriven,
+    RedriveWanted,
+    SecretMade,
+    WebhookChange,
+    WebhookMade,
+    WebhookPage,
+    WebhookShown,
+    WebhookWanted,
+    shown,
+)
 from services.webhooks.desk import Desk
 
 OneTenant = Annotated[str | None, Query(max_length=100, description="Only this tenant's.")]
-Kind = Literal[EventKind.VERDICT, EventKind.REVIEW]
-
-
-class WebhookWanted(BaseModel):
-    """A registration. Without `decisions` it is told whatever was decided."""
-
-    tenant: Tenant = "default"
-    url: Annotated[str, Field(min_length=9, max_length=2048)]
-    events: Annotated[list[Kind], Field(min_length=1, max_length=2)] = [EventKind.VERDICT]
-    decisions: Annotated[list[Decision] | None, Field(min_length=1, max_length=4)] = None
-
-
-class WebhookChange(BaseModel):
-    """`active` also lets a webhook go on that was disabled because it answered 410."""
-
-    state: Literal["active", "paused"]
-
-
-class WebhookShown(BaseModel):
-    """A registered webhook. `waiting` and `dead`: deliveries. `failures`: tries that failed in a row."""
-
-    id: str
-    tenant: str
-    url: str
-    events: list[EventKind]
-    decisions: list[Decision] | None = None
-    state: Literal["active", "paused", "disabled"]
-    failures: int
-    waiting: int
-    dead: int
-    old_secret_until: datetime | None = None
-    created_by: str
-    created_at: datetime
-
-
-class WebhookMade(WebhookShown):
-    """A webhook that was registered. `secret` is shown this once."""
-
-    secret: str
-
-
-class SecretMade(BaseModel):
-    """A new secret, shown this once. Deliveries carry a signature of the one before as well until `old_until`."""
-
-    secret: str
-    old_until: datetime
-
-
-class WebhookPage(Page):
-    """A page of webhooks, the oldest first."""
-
-    webhooks: list[WebhookShown]
-
-
-class DeliveryPage(Page):
-    """A page of deliveries, those queued last first."""
-
-    deliveries: list[SeenDelivery]
-
-
-class AttemptPage(Page):
-    """A page of the log, the newest try first."""
-
-    attempts: list[SeenAttempt]
-
-
-class Pinged(BaseModel):
-    """The number of the test event's delivery."""
-
-    delivery: int
-
-
-class RedriveWanted(BaseModel):
-    """Which dead letters; without `deliveries` all of the webhook's."""
-
-    deliveries: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]] | None, Field(max_length=1000)] = None
-
-
-class Redriven(BaseModel):
-    """How many dead letters are sent once more."""
-
-    redriven: int
 
 
 def desk_of(parts: Parts, options: Options) -> Desk:
@@ -158,25 +86,6 @@ async def pinged(desk: Desk, webhook: Webhook) -> Pinged:
     if delivery is None:
         raise Refused(409, "not_active", f"The webhook is {webhook.state}: make it active, then test it.")
     return Pinged(delivery=delivery)
-
-
-def shown(webhook: Webhook) -> WebhookShown:
-    """As the API shows it."""
-    decisions = None if webhook.decisions is None else list(webhook.decisions)
-    return WebhookShown(
-        id=webhook.id,
-        tenant=webhook.tenant,
-        url=webhook.url,
-        events=list(webhook.kinds),
-        decisions=decisions,
-        state=webhook.state,
-        failures=webhook.failures,
-        waiting=webhook.waiting,
-        dead=webhook.dead,
-        old_secret_until=webhook.old_secret_until,
-        created_by=webhook.created_by,
-        created_at=webhook.created_at,
-    )
 
 
 def api(parts: Parts, desk: Desk) -> APIRouter:

@@ -62,7 +62,7 @@ FORM = """() => {
   const form = document.createElement("form");
   form.method = "post";
   form.action = "/account/sessions/end";
-  form.innerHTML = '<input name="id" value="1"><button id="bare">Send</button>';
+  form.innerHTML = '<input name="id" value="9007199254740991"><button id="bare">Send</button>';
   document.querySelector("main").append(form);
 }"""
 
@@ -75,7 +75,7 @@ async def test_a_link_signs_in_and_what_pages_send_carries_their_token(house: Ho
         assert await page.evaluate("document.cookie") == ""
         await page.get_by_role("link", name="Ada Lovelace").click()
         await page.wait_for_url(f"{base}/account")
-        assert await page.evaluate(SENT, "/api/v1/account/sessions/1") == [200, 200]
+        assert await page.evaluate(SENT, "/api/v1/account/sessions/9007199254740991") == [200, 200]
         await page.evaluate(FORM)
         async with page.expect_response("**/account/sessions/end") as answered:
             await page.locator("#bare").click()

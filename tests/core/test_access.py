@@ -33,7 +33,8 @@ RULES = ClaimRules(
         (["trust", "leads", "other"], Grant(Role.LEAD, ACME | LABS)),
         (["leads", "ops"], Grant(Role.ADMIN, None)),
         ("trust", Grant(Role.MODERATOR, ACME)),
-        (["other"], None), ([], None), (None, None), ({"trust": 1}, None), (7, None), (["TRUST"], None), ("trust,ops", None),
+        (["other"], None), ([], None), (None, None), ({"trust": 1}, None), (7, None), (["TRUST"], None),
+        ("trust,ops", None),
     ],
 )  # fmt: skip
 def test_claims_give_the_highest_role_and_all_tenants_or_nothing(groups: Any, expected: Grant | None) -> None:

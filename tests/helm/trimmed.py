@@ -1,7 +1,7 @@
 """Makes the files of `crds/`: `python -m tests.helm.trimmed CRD.yaml ...`.
 
-In: a project's own CustomResourceDefinitions. Out: the same in `crds/`, without the words that are for people, which are
-four fifths of them, and without status and printed columns.
+In: a project's own CustomResourceDefinitions. Out: the same in `crds/`, without the words for people, which are most of
+them, and without status and printed columns.
 """
 
 from __future__ import annotations

@@ -19,11 +19,20 @@ LIVE = "() => document.querySelector('.evidence.live') && " + LOADED[6:]
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
 
 
-async def faults(page: Page) -> list[str]:
-    """What axe-core finds serious or critical on the page as it is, in words."""
-    found = await Axe().run(page)
+async def faults(page: Page) -> dict[str, list[str]]:
+    """What axe-core finds serious or critical on the page as it is, light and dark, in words; empty where nothing."""
+    found = {"light": await _found(page, {"resultTypes": ["violations"]})}
+    await page.emulate_media(color_scheme="dark")
+    found["dark"] = await _found(page, {"runOnly": ["color-contrast"], "resultTypes": ["violations"]})
+    await page.emulate_media(color_scheme="light")
+    return {scheme: each for scheme, each in found.items() if each}
+
+
+async def _found(page: Page, options: dict[str, list[str]]) -> list[str]:
+    found = await Axe().run(page, options=options)
     return [
-        f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]} {each['nodes'][0]['failureSummary'][:300]}"
+        f"{each['id']} ({each['impact']}): {node['html'][:160]} {node['failureSummary'][:240]}"
         for each in found.response["violations"]
         if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:5]
     ]

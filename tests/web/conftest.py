@@ -96,6 +96,21 @@ async def parts(
 
 
 @pytest.fixture(scope="session")
+def bare(database: Database, telemetry: Telemetry, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """Parts without a broker, for tests that send and read no events."""
+    nowhere = KafkaConnection("127.0.0.1:1")
+    return Parts(
+        database=database,
+        verdicts=Verdicts(database),
+        objects=Objects(tmp_path_factory.mktemp("bare").as_uri()),
+        sender=EventSender(nowhere),
+        reader=EventReader(nowhere),
+        telemetry=telemetry,
+        now=lambda: datetime.now(UTC),
+    )
+
+
+@pytest.fixture(scope="session")
 def app(parts: Parts) -> FastAPI:
     return create_app(parts, OPTIONS)
 

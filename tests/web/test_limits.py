@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -13,7 +14,10 @@ from starlette.routing import Route
 
 from services.metrics import Metrics
 from services.settings import LimitSettings
+from services.web.app import create_app
 from services.web.limits import Limiter, address_of
+from services.web.parts import Parts
+from tests.web.conftest import OPTIONS, TOKEN
 
 
 @dataclass
@@ -110,6 +114,32 @@ async def test_probes_and_static_files_are_not_counted(clock: Clock, path: str) 
 async def test_zero_sets_no_limit(clock: Clock) -> None:
     async with client(served(clock, per_s=0)) as asking:
         assert {(await asking.get("/")).status_code for _ in range(50)} == {200}
+
+
+def from_address(app: FastAPI, address: str, token: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, client=(address, 5))
+    return httpx.AsyncClient(transport=transport, base_url="http://here", headers={"authorization": f"Bearer {token}"})
+
+
+async def test_guessing_tokens_is_limited_by_address(bare: Parts) -> None:
+    app = create_app(bare, replace(OPTIONS, token=TOKEN, limits=LimitSettings(per_address=0.01, burst_s=300)))
+    async with from_address(app, "203.0.113.7", "wrong") as guessing, from_address(app, "203.0.113.8", TOKEN) as other:
+        assert [(await guessing.get("/api/v1/verdicts")).status_code for _ in range(4)] == [401, 401, 401, 429]
+        assert (await other.get("/api/v1/verdicts")).status_code == 200
+
+
+async def test_a_token_is_limited_from_whichever_address_it_is_used(bare: Parts) -> None:
+    limits = LimitSettings(per_address=0.5, per_person=0.01, burst_s=300)
+    app = create_app(bare, replace(OPTIONS, token=TOKEN, limits=limits))
+    async with from_address(app, "203.0.113.7", TOKEN) as one, from_address(app, "203.0.113.8", TOKEN) as other:
+        first = await one.get("/api/v1/verdicts")
+        assert first.status_code == 200
+        assert (first.headers["ratelimit-limit"], first.headers["ratelimit-remaining"]) == ("3", "2")
+        for _ in range(2):
+            assert (await other.get("/api/v1/verdicts")).status_code == 200
+        refused = await other.get("/api/v1/verdicts")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "100")
+        assert "this person" in refused.json()["detail"]
 
 
 async def test_those_who_asked_longest_ago_are_forgotten_where_there_are_too_many(clock: Clock) -> None:

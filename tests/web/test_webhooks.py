@@ -18,12 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.deliveries import Deliveries
-from services.clients.events import EventReader, EventSender, KafkaConnection
-from services.clients.objects import Objects
 from services.core.access import Person, Role
 from services.core.webhooks import Attempt, GivenUp
 from services.settings import WebhookSettings
-from services.telemetry import Telemetry
 from services.web.app import create_app
 from services.web.limits import Limiter
 from services.web.parts import Parts
@@ -52,23 +49,9 @@ def app_of(parts: Parts, person: Person, hooks: WebhookSettings = HOOKS) -> Fast
     app = create_app(parts, replace(OPTIONS, webhooks=hooks))
     app.add_middleware(As, person=person)
     # The gate makes everybody LOCAL where there is no token: whoever asks is to be one of the test's people.
-    app.user_middleware = [each for each in app.user_middleware if each.cls in (As, Limiter)]
+    kept: tuple[Any, ...] = (As, Limiter)
+    app.user_middleware = [each for each in app.user_middleware if each.cls in kept]
     return app
-
-
-@pytest.fixture(scope="module")
-def bare(database: Database, telemetry: Telemetry, tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    """Parts without a broker: nothing here sends events."""
-    nowhere = KafkaConnection("127.0.0.1:1")
-    return Parts(
-        database=database,
-        verdicts=Verdicts(database),
-        objects=Objects(tmp_path_factory.mktemp("objects").as_uri()),
-        sender=EventSender(nowhere),
-        reader=EventReader(nowhere),
-        telemetry=telemetry,
-        now=lambda: datetime.now(UTC),
-    )
 
 
 @pytest.fixture

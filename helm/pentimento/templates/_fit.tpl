@@ -7,7 +7,7 @@
 - --steps
 - {{ .Values.fit.steps | quote }}
 - --out
-- /work/{{ .Values.fit.name }}/{{ .Values.fit.network }}.safetensors
+- /fits/{{ .Values.fit.name }}/{{ .Values.fit.network }}.safetensors
 {{- range .Values.fit.photos }}
 - --photos
 - /data/{{ . }}
@@ -25,7 +25,7 @@
 - {name: tmp, mountPath: /tmp}
 - {name: shared-memory, mountPath: /dev/shm}
 - {name: data, mountPath: /data, readOnly: true}
-- {name: work, mountPath: /work}
+- {name: work, mountPath: /fits}
 {{- end -}}
 
 {{- define "pentimento.fit.volumes" -}}

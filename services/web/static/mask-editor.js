@@ -267,8 +267,8 @@ export class MaskEditor {
 
   redo() {
     if (this.place === this.steps.length) return;
-    this.#put(this.steps[this.place], "after");
     this.place += 1;
+    this.#put(this.steps[this.place - 1], "after");
     say("Redone");
   }
 

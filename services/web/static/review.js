@@ -4,7 +4,8 @@
 import { age, api, onceKey, showExposure } from "/static/api.js";
 import { Cluster } from "/static/cluster.js";
 import { DecisionForm } from "/static/decision-form.js";
-import { Evidence, evidenceKeys } from "/static/evidence.js";
+import { Evidence } from "/static/evidence.js";
+import { evidenceKeys } from "/static/evidence-keys.js";
 import { Keys, say } from "/static/keys.js";
 import { Painting } from "/static/painting.js";
 import { Toast } from "/static/toast.js";
@@ -30,36 +31,47 @@ const mine = () => Boolean(one?.lock?.mine && !one.lock.expired && one.state ===
 
 // -- what is shown ------------------------------------------------------------------------------------------------------------
 
-async function show(next, { push = true } = {}) {
+/** Puts a case on the page at once; its evidence comes as soon as it can. */
+function show(next, { push = true } = {}) {
   const address = `/review/case/${next.id}`;
   if (push && location.pathname !== address) history.pushState(null, "", address + location.search);
   one = next;
   const name = one.filename ?? one.upload_id;
   at("title").textContent = name;
   document.title = `${name} · Review · Pentimento`;
-  at("host").ariaBusy = "true";
-  painting.forget();
-  evidence?.close();
-  evidence = null;
+  clear();
   cluster.take(one);
   form.reset();
   guard();
-  const fragment = `/evidence/view/${encodeURIComponent(one.tenant)}/${encodeURIComponent(one.upload_id)}?r=${one.revision}&blind=true`;
+  scrollTo(0, 0);
+  at("title").focus({ preventScroll: true });
+  fill(next, name).catch(() => refuse("The evidence cannot be shown: the server does not answer. Load the page again."));
+}
+
+/** Nothing of the case before is left, so that nobody decides about one picture while another is seen. */
+function clear() {
+  painting.forget();
+  evidence?.close();
+  evidence = null;
+  at("host").ariaBusy = "true";
+  at("host").replaceChildren();
+  at("findings").replaceChildren();
+}
+
+async function fill(next, name) {
+  const fragment = `/evidence/view/${encodeURIComponent(next.tenant)}/${encodeURIComponent(next.upload_id)}?r=${next.revision}&blind=true`;
   const answer = await fetch(fragment);
+  const markup = await answer.text();
   if (one !== next) return; // another case came meanwhile
-  if (!answer.ok) { refuse("The evidence cannot be shown: the picture may have been erased. Skip the case or try again."); return; }
-  at("host").innerHTML = await answer.text();
   at("host").ariaBusy = "false";
+  if (!answer.ok) { refuse("The evidence cannot be shown: the picture may have been erased. Skip the case or try again."); return; }
+  at("host").innerHTML = markup;
   window.htmx?.process(at("host"));
   const root = at("host").querySelector("[data-evidence]");
   at("findings").replaceChildren(...notes(), root.querySelector("[data-findings]"));
   at("findings").scrollTop = 0;
-  if (root.dataset.width) {
-    // The regions' buttons stand beside the pictures, outside of the evidence.
-    evidence = new Evidence(root, at("findings"));
-  }
-  scrollTo(0, 0);
-  at("title").focus({ preventScroll: true });
+  // The regions' buttons stand beside the pictures, outside of the evidence.
+  if (root.dataset.width) evidence = new Evidence(root, at("findings"));
   say(`${name}. ${at("findings").querySelector(".line")?.textContent.trim().replace(/\s+/g, " ") ?? ""}`);
 }
 
@@ -153,15 +165,12 @@ async function following() {
   if (body.escalated) body.escalated = true;
   const { case: next, why, exposure } = await api("/review/next", { method: "POST", body });
   showExposure(at("exposure"), exposure);
-  if (next) { await show(next); return; }
+  if (next) { show(next); return; }
   clearInterval(beat);
-  painting.forget();
-  evidence?.close();
-  evidence = null;
+  clear();
+  at("host").ariaBusy = "false";
   one = { ...one, lock: null, state: "decided", members: 0 };
   form.enabled = false;
-  at("host").replaceChildren();
-  at("findings").replaceChildren();
   at("title").textContent = why === "budget_used_up" ? "You have seen enough for today" : "Nothing waits any more";
   at("lock").textContent = "";
   ban(why === "budget_used_up" ? "Rest your eyes. The queue goes on tomorrow, or with others." : "The queue is empty. New cases come by themselves: look again later.", null);
@@ -189,7 +198,7 @@ const undo = (kept = toast.kept) => act(async () => {
   if (!kept) return;
   const back = await api(`/review/decisions/${kept.decision.id}/undo`, { method: "POST" });
   toast.done();
-  await show(back);
+  show(back);
   form.value = kept.form;
   say("Undone. The case is yours again.");
 });
@@ -202,7 +211,7 @@ const skip = () => act(async () => {
 const take = () => act(async () => {
   const again = one.state !== "open";
   if (again) { ask("Reopen the case", "Reopen", (note) => api(`/review/cases/${one.id}/reopen`, { method: "POST", body: { note } }).then(show)); return; }
-  await show(await api(`/review/cases/${one.id}/${one.lock && !one.lock.mine ? "take-over" : "claim"}`, { method: "POST" }));
+  show(await api(`/review/cases/${one.id}/${one.lock && !one.lock.mine ? "take-over" : "claim"}`, { method: "POST" }));
 });
 
 const escalate = () => ask("Escalate to a lead", "Escalate", async (note) => {
@@ -259,7 +268,7 @@ addEventListener("popstate", async () => show(await api(`/review/cases/${locatio
 
 api("/review/exposure").then((exposure) => showExposure(at("exposure"), exposure)).catch(() => {});
 try {
-  await show(await api(`/review/cases/${bench.dataset.case}`));
+  show(await api(`/review/cases/${bench.dataset.case}`));
 } catch (problem) {
   at("host").replaceChildren();
   at("title").textContent = "No such case";

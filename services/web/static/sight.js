@@ -11,6 +11,7 @@ function kept() {
 }
 
 let current = kept();
+let choices = 0; // made on this page: an answer from before one of them is stale
 
 function apply() {
   const root = document.documentElement;
@@ -28,6 +29,7 @@ export const sight = {
   follow(listener) { listeners.add(listener); listener(current); },
   /** Changes some of it, here at once and for the person's next page. */
   async choose(change) {
+    choices += 1;
     current = { ...current, ...change };
     apply();
     try {
@@ -37,10 +39,12 @@ export const sight = {
 };
 
 async function ask() {
+  const before = choices;
   try {
     const answer = await fetch(ADDRESS, { headers: { accept: "application/json" } });
     if (!answer.ok) return;
     const chosen = await answer.json();
+    if (choices !== before) return;
     current = { ...current, ...chosen };
     apply();
   } catch { /* what is kept holds */ }

@@ -1,5 +1,6 @@
 // The page of one verdict: its evidence and its keys.
-import { Evidence, evidenceKeys } from "/static/evidence.js";
+import { Evidence } from "/static/evidence.js";
+import { evidenceKeys } from "/static/evidence-keys.js";
 import { Keys } from "/static/keys.js";
 
 const root = document.querySelector("[data-evidence][data-width]");
