@@ -3,51 +3,22 @@ night."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import pytest
 from axe_playwright_python.async_playwright import Axe
 from fastapi import FastAPI
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from services.clients.candidates import Candidates, Picture
 from services.core.intake.examine import Limits, examine
 from services.web.parts import Parts
+from tests.web.chromium import needs_chromium
 from tests.web.conftest import NOON, Gallery, listening, photo
 from tests.web.test_overview import buried
-from tests.web.test_page_in_browser import CHROMIUM, QUIET
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
-REFUSED = "Failed to load resource"  # what Chromium says of an answer that is a problem, which some tests ask for
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        await opened.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page that fails the test when the console complains, as it does about a broken security policy."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 720})
-    opened = await context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error" and REFUSED not in message.text:
-            complaints.append(message.text)
-
-    opened.on("console", hear)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    yield opened
-    await context.close()
-    assert complaints == []
+pytestmark = needs_chromium
 
 
 async def flawless(page: Page) -> None:

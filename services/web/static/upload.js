@@ -69,7 +69,11 @@ async function post(address, file) {
   const body = new FormData();
   body.set("tenant", tenant.value.trim());
   body.set("image", file, file.name);
-  const answer = await fetch(address, { method: "POST", body, headers: { accept: "application/json" } });
+  let answer = await fetch(address, { method: "POST", body, headers: { accept: "application/json" } });
+  for (let tries = 0; answer.status === 429 && tries < 10; tries += 1) { // too many at once: the server says how long
+    await pause(1000 * (Number(answer.headers.get("retry-after")) || 2));
+    answer = await fetch(address, { method: "POST", body, headers: { accept: "application/json" } });
+  }
   const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(told.detail || `The server answered ${answer.status}.`);
   return told;
