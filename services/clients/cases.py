@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from services.clients.database import Database, storable
+from services.clients.deliveries import announce
 from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, ReviewDecided, VerdictReached
 
 
@@ -50,12 +51,15 @@ class Verdicts:
         self._database = database
 
     async def project(self, verdict: VerdictReached) -> bool:
-        """Store a verdict; a lower revision never replaces a higher one, in whatever order they come.
+        """Store a verdict; a lower revision never replaces a higher one, in whatever order they come. In the same
+        transaction it is queued for the webhooks that want it.
 
         True the first time. False says only that it was stored before, not that what follows from it was done.
         """
-        async with self._database.connection() as connection:
+        async with self._database.connection() as connection, connection.transaction():
             row = await (await connection.execute(_PROJECT, _row(verdict))).fetchone()
+            if row is not None:
+                await announce(connection, verdict)
         return row is not None
 
     async def find(
@@ -88,9 +92,11 @@ class Verdicts:
         return {decision: found.get(decision.value, 0) for decision in Decision}
 
     async def record_review(self, review: ReviewDecided) -> bool:
-        """Store a moderator's decision. True the first time this `decision_id` comes."""
-        async with self._database.connection() as connection:
+        """Store a moderator's decision, and queue it for webhooks. True the first time this `decision_id` comes."""
+        async with self._database.connection() as connection, connection.transaction():
             row = await (await connection.execute(_RECORD_REVIEW, _review_row(review))).fetchone()
+            if row is not None:
+                await announce(connection, review)
         return row is not None
 
 

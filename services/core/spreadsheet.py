@@ -1,7 +1,7 @@
 """Lines of CSV that a spreadsheet shows and never runs.
 
-In: cells. Out: one line, quoted as RFC 4180 has it. Names and ids come from strangers, and programs that open CSV take a
-cell that begins with `=` for a formula.
+In: cells. Out: one line, quoted as RFC 4180 has it. Names and ids come from strangers, and programs that open CSV take
+a cell that begins with `=` for a formula.
 """
 
 from __future__ import annotations

@@ -38,7 +38,13 @@ PATHS: dict[Path, str] = {
     Path.REJECTED: "could not be judged",
     Path.REVIEWED: "decided by a moderator",
 }
-NAVIGATION = (("Verdicts", "/"), ("Review", "/review"))
+NAVIGATION = (
+    ("Verdicts", "/"),
+    ("Review", "/review"),
+    ("Overview", "/overview"),
+    ("Search", "/search"),
+    ("Upload", "/upload"),
+)
 """The pages in the head of every page: label and path. A page names its own with `{% set section = "/review" %}`."""
 
 
@@ -57,6 +63,11 @@ def picture_link(verdict: VerdictReached, kind: Kind, size: Size) -> str:
 def verdict_link(tenant: str, upload_id: str, *, api: bool = False) -> str:
     """The page of a verdict, or its JSON twin."""
     return f"{'/api/v1' if api else ''}/verdicts/{_segment(tenant)}/{_segment(upload_id)}"
+
+
+def original_link(tenant: str, original_id: str) -> str:
+    """Where an original says whether it can be found."""
+    return f"/api/v1/originals/{_segment(tenant)}/{_segment(original_id)}"
 
 
 def list_link(*, api: bool = False, **query: str | None) -> str:

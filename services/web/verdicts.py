@@ -21,24 +21,21 @@ from services.core.access import Person, Role
 from services.core.events import Decision, VerdictReached
 from services.web.access import Who, at_least, tenants_of
 from services.web.pages import list_link, render
+from services.web.paging import Limit, Page, Place
 from services.web.problems import Refused
 
 PAGE = 24
-MOST = 200
 READERS = [Depends(at_least(Role.VIEWER))]
 
 Decisions = Annotated[list[Decision] | None, Query(description="Only these decisions; may be given several times.")]
 Tenant = Annotated[str | None, Query(max_length=100, description="Only this tenant's uploads.")]
 UploadId = Annotated[str | None, Query(max_length=200, description="Only the upload with this id.")]
-Place = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
 
 
-class VerdictPage(BaseModel):
-    """A page of verdicts. `next_cursor` and `next` are absent on the last one."""
+class VerdictPage(Page):
+    """A page of verdicts, the newest first."""
 
     verdicts: list[VerdictReached]
-    next_cursor: str | None = None
-    next: str | None = None
 
 
 class VerdictHistory(BaseModel):
@@ -88,13 +85,13 @@ def api(verdicts: Verdicts) -> APIRouter:
     """Their JSON twins."""
     routes = APIRouter(prefix="/api/v1/verdicts", dependencies=READERS)
 
-    @routes.get("", response_model=VerdictPage, response_model_exclude_none=True)
+    @routes.get("", response_model=VerdictPage, response_model_exclude_none=True, summary="List verdicts")
     async def listed(
         person: Who,
         decision: Decisions = None,
         tenant: Tenant = None,
         upload_id: UploadId = None,
-        limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+        limit: Limit = 50,
         cursor: Place = None,
     ) -> VerdictPage:
         found = await _page(verdicts, _filter(person, decision, tenant, upload_id), limit, cursor)
@@ -107,6 +104,7 @@ def api(verdicts: Verdicts) -> APIRouter:
 
     @routes.get("/{tenant}/{upload_id:path}", response_model=VerdictHistory, response_model_exclude_none=True)
     async def one(person: Who, tenant: str, upload_id: str) -> VerdictHistory:
+        """One upload's verdict and its revisions."""
         revisions = await history(verdicts, person, tenant, upload_id)
         return VerdictHistory(verdict=revisions[-1], revisions=revisions)
 

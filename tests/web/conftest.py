@@ -7,7 +7,7 @@ import hashlib
 import io
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -42,9 +42,10 @@ from services.core.intake.keys import image_key, mask_key
 from services.core.pixels import encode_png
 from services.core.policy import DEFAULT_POLICY
 from services.core.review.cases import need
+from services.finding import open_finder
 from services.local.kafka import Kafka
 from services.local.postgres import Postgres
-from services.settings import TelemetrySettings
+from services.settings import Settings, TelemetrySettings
 from services.telemetry import Telemetry, open_telemetry
 from services.web.app import create_app
 from services.web.parts import Options, Parts
@@ -78,6 +79,7 @@ async def parts(
     sender = EventSender(connection)
     await sender.start()
     objects = Objects(tmp_path_factory.mktemp("objects").as_uri())
+    stack = AsyncExitStack()
     yield Parts(
         database=database,
         verdicts=Verdicts(database),
@@ -86,9 +88,26 @@ async def parts(
         reader=EventReader(connection),
         telemetry=telemetry,
         now=lambda: datetime.now(UTC),
+        seek=open_finder(Settings(), database, objects, stack).seek,
     )
+    await stack.aclose()
     objects.close()
     await sender.stop()
+
+
+@pytest.fixture(scope="session")
+def bare(database: Database, telemetry: Telemetry, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """Parts without a broker, for tests that send and read no events."""
+    nowhere = KafkaConnection("127.0.0.1:1")
+    return Parts(
+        database=database,
+        verdicts=Verdicts(database),
+        objects=Objects(tmp_path_factory.mktemp("bare").as_uri()),
+        sender=EventSender(nowhere),
+        reader=EventReader(nowhere),
+        telemetry=telemetry,
+        now=lambda: datetime.now(UTC),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +141,8 @@ def calling(app: FastAPI, host: str = "127.0.0.1") -> httpx.AsyncClient:
 async def listening(app: FastAPI) -> AsyncIterator[str]:
     """The app on a real socket; its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:  # listens already: a client waits, and is never refused
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
