@@ -18,8 +18,8 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
-	bench-lookup bench-pair bench-search bench-web-iml \
-	screenshots experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
+	bench-lookup bench-pair bench-review bench-search bench-web-iml screenshots \
+	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="1000
 		$(LOOKUP) --out docs/lookup.md
 	$(BIN)/python -m bench.lookup words --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
 		--out docs/lookup.md
+
+bench-review: setup ## what the review API costs with a hundred thousand open cases
+	$(BIN)/python -m bench.review
 
 bench-harvest: setup ## what a pair costs a harvest by stage, and what as many as MIMLv2 has would cost
 	$(BIN)/python -m bench.harvest

@@ -6,19 +6,17 @@ spreadsheet that opens the file must not run what an uploader wrote.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Final
 
 from services.core.events import VerdictReached
+from services.core.spreadsheet import csv_line
 
 COLUMNS: Final = (
     "tenant", "upload_id", "revision", "decision", "path", "score", "flagged_area", "qes", "reasons", "original_id",
     "original_trusted", "filename", "sha256", "width", "height", "format", "models", "policy_version", "uploaded_at",
     "judged_at", "cursor",
 )  # fmt: skip
-FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 Value = str | int | float | bool | None
 
@@ -53,22 +51,9 @@ def row(verdict: VerdictReached, cursor: str) -> dict[str, Value]:
 
 def heading() -> str:
     """The first line of a CSV file."""
-    return _line(COLUMNS)
+    return csv_line(COLUMNS)
 
 
-def csv_line(values: Mapping[str, Value]) -> str:
-    """A row as a line of CSV (RFC 4180), harmless in spreadsheets."""
-    return _line([harmless(values[column]) for column in COLUMNS])
-
-
-def harmless(value: Value) -> Value:
-    """A text that a spreadsheet would take for a formula, with an apostrophe before it; anything else as it is."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(FORMULAS):
-        return f"'{value}"
-    return value
-
-
-def _line(values: list[Value] | tuple[str, ...]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(["" if value is None else value for value in values])
-    return text.getvalue()
+def line(values: Mapping[str, Value]) -> str:
+    """A row as a line of CSV, harmless in spreadsheets."""
+    return csv_line(None if values[column] is None else str(values[column]) for column in COLUMNS)

@@ -89,7 +89,7 @@ def create_app(parts: Parts, options: Options) -> FastAPI:
     app.include_router(login.router(parts, entrance))
     if sign_in.provider is not None:
         app.include_router(login_oidc.router(parts, entrance, sign_in.provider))
-    registrar = Registrar(parts, keeper.sessions)
+    registrar = Registrar(parts, keeper.sessions, sign_in.public_url)
     app.include_router(account.pages(registrar, entrance))
     app.include_router(account.api(registrar))
     for part in (people, tokens):

@@ -20,7 +20,7 @@ from services.clients.cases import Cursor
 from services.clients.searching import Search
 from services.core.access import Person, Role
 from services.core.errors import PentimentoError
-from services.core.export import csv_line, heading, row
+from services.core.export import heading, line, row
 from services.web.access import at_least
 from services.web.search import Question, Searching
 from services.web.verdicts import read_cursor, write_cursor
@@ -59,7 +59,7 @@ async def _lines(searching: Searching, search: Search, before: Cursor | None, ki
         async with aclosing(searching.searches.every(search, before=before)) as found:
             async for verdict in found:
                 values = row(verdict, write_cursor(Cursor.after(verdict)))
-                lines.append(csv_line(values) if kind == "csv" else json.dumps(values, ensure_ascii=False) + "\n")
+                lines.append(line(values) if kind == "csv" else json.dumps(values, ensure_ascii=False) + "\n")
                 if len(lines) >= TOGETHER:
                     yield "".join(lines)
                     lines.clear()

@@ -97,6 +97,7 @@ class Feed:
             if self._reading is None or self._reading.done():
                 self._placed.clear()
                 self._reading = asyncio.create_task(self._read())
+                self._reading.add_done_callback(self._ended)
             yield f"retry: {RETRY_MS}\n: welcome\n\n"
             while not await _within(self._placed.wait(), HEARTBEAT_S):
                 yield ": waiting for the database\n\n"
@@ -126,11 +127,19 @@ class Feed:
         tenants = person.tenants if tenant is None else [tenant]
         missed = await self._arrivals.after(last, limit=self._replayed + 1, tenants=tenants)
         if len(missed) > self._replayed:
-            yield f"event: gap\nid: {missed[-1].place}\ndata: {{}}\n\n"
+            newest, _ = await self._arrivals.newest()
+            yield f"event: gap\nid: {newest}\ndata: {{}}\n\n"
             return
         for arrival in missed:
             listener.told.add(arrival.place)
             yield written(arrival)
+
+    def _ended(self, reading: asyncio.Task[None]) -> None:
+        """Where the loop broke, nobody may wait for it in vain: browsers come back, and it begins anew."""
+        if not reading.cancelled() and (error := reading.exception()) is not None:
+            log.error("live_broke", exc_info=error)
+            for listener in self._listeners:
+                listener.cut()
 
     async def _read(self) -> None:
         """Reads while somebody looks on."""

@@ -31,6 +31,7 @@ from services.web.parts import Options, Parts
 from services.web.parts_state import PartsState, measure
 
 PARTS_S, LIBRARY_S = 5.0, 60.0
+REMEMBERED = 50  # sets of tenants whose libraries are kept in mind
 SHOWN = 20  # rounds, promotions
 MOST_COLUMNS = 24 * 31
 MODELS = ("constrained", "unconstrained")
@@ -74,6 +75,8 @@ class Outlook:
     async def library(self, tenants: frozenset[str] | None) -> LibraryState:
         """What the index holds of these tenants."""
         if tenants not in self._libraries:
+            if len(self._libraries) >= REMEMBERED:
+                self._libraries.clear()
             self._libraries[tenants] = Kept(lambda: self._library.state(tenants), ttl_s=LIBRARY_S)
         return await self._libraries[tenants].get()
 

@@ -71,16 +71,14 @@ async def test_nobody_registers_an_original_for_another_tenant(house: House) -> 
         assert answer.status_code == 404
 
 
-async def test_exports_pictures_and_originals_are_in_the_audit_log(house: House, gallery: Gallery) -> None:
+async def test_exports_and_originals_are_in_the_audit_log_before_they_go_out(house: House, gallery: Gallery) -> None:
+    """Kafka is not there: the original goes nowhere, and that somebody wanted it to is written down nevertheless."""
     tenant = gallery.tenant
     async with house.calling() as program:
         lead, admin = await house.bearer(Role.LEAD, tenant), await house.bearer(Role.ADMIN, tenant)
         await program.get(f"/api/v1/search/export?tenant={tenant}&upload=secret-id", headers=lead)
         files, form = {"image": ("a.jpg", photo(80))}, {"tenant": tenant}
-        assert (await program.post("/api/v1/originals", files=files, data=form, headers=admin)).status_code == 202
-        await program.post("/api/v1/search/picture", files=files, data=form, headers=lead)
+        assert (await program.post("/api/v1/originals", files=files, data=form, headers=admin)).status_code >= 500
     entries = await house.parts.audit.find(AuditFilter(tenant=tenant))
-    assert [entry.action for entry in reversed(entries)] == [
-        "search_exported", "original_registered", "searched_by_picture",
-    ]  # fmt: skip
+    assert [entry.action for entry in reversed(entries)] == ["search_exported", "original_registered"]
     assert entries[-1].details == {"format": "csv", "asked": ["tenant", "upload"]}

@@ -214,8 +214,9 @@ async def test_who_missed_too_much_is_told_to_look_elsewhere(parts: Parts, galle
     for number in range(4):
         await gallery.rejected(f"u-{number}")
     feed = Feed(Arrivals(parts.database), most=1, replayed=2)
+    newest, _ = await Arrivals(parts.database).newest()
     async with aclosing(pieces(feed, LOCAL, gallery.tenant, 0)) as heard:
-        assert (await anext(heard)).startswith("event: gap")
+        assert (await anext(heard)).startswith(f"event: gap\nid: {newest}\n")
 
 
 async def test_a_person_hears_of_their_tenants_alone(parts: Parts, gallery: Gallery) -> None:
@@ -250,3 +251,21 @@ async def test_no_more_browsers_follow_than_are_allowed(parts: Parts) -> None:
     feed.close()
     with pytest.raises(Refused):
         feed.admit(LOCAL)
+
+
+async def test_a_verdict_whose_row_is_seen_late_is_heard_all_the_same(parts: Parts, gallery: Gallery) -> None:
+    """Of two rows that are written at once, the one with the lower number may be committed last."""
+    late = (await gallery.rejected("late")).model_copy(update={"revision": 1})
+    row = {"tenant": gallery.tenant, "event": late.to_bytes().decode()}
+    feed = Feed(Arrivals(parts.database), most=1)
+    place, _ = await Arrivals(parts.database).newest()
+    async with aclosing(pieces(feed, LOCAL, gallery.tenant, place)) as heard, parts.database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute(
+                "insert into verdict_history (tenant, upload_id, revision, event) "
+                "values (%(tenant)s, 'late', 1, %(event)s)",
+                row,
+            )
+            await gallery.rejected("early")
+            assert '"upload_id": "early"' in await anext(heard)
+        assert '"upload_id": "late", "revision": 1' in await anext(heard)

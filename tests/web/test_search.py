@@ -13,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from services.clients.audit import AuditFilter
 from services.clients.candidates import Candidates, Picture
 from services.clients.database import Database
 from services.core.access import Person, Role
@@ -170,6 +171,8 @@ async def test_a_dropped_picture_finds_its_original_and_earlier_uploads_and_leav
             await connection.execute("select 1 from geometry where upload_sha256 = %s", [told["sha256"]])
         ).fetchall()
     assert rows == []
+    entries = await parts.audit.find(AuditFilter(tenant=gallery.tenant))
+    assert {entry.action for entry in entries} == {"searched_by_picture"}
 
 
 async def judged(image: StoredImage) -> Mapping[str, Any]:

@@ -12,20 +12,14 @@ from fastapi import APIRouter
 
 from services.web.parts import Options, Parts
 from services.web.review import cases, decisions, quality, queue
-from services.web.review.desk import Recorder, Unrecorded, desk
+from services.web.review.desk import desk
 
 CHANCE = random.SystemRandom()
 
 
-def router(
-    parts: Parts,
-    options: Options,
-    *,
-    recorder: Recorder | None = None,
-    draw: Callable[[], float] = CHANCE.random,
-) -> APIRouter:
+def router(parts: Parts, options: Options, *, draw: Callable[[], float] = CHANCE.random) -> APIRouter:
     """All routes. `draw`: random, 0..1."""
-    opened = desk(parts, options, recorder=recorder or Unrecorded(), draw=draw)
+    opened = desk(parts, options, draw=draw)
     routes = APIRouter(prefix="/api/v1/review", tags=["review"])
     for each in (queue, cases, decisions, quality):
         routes.include_router(each.router(opened))

@@ -52,9 +52,7 @@ def router(desk: Desk) -> APIRouter:
         undo = timedelta(seconds=desk.settings.undo_s)
         decided = accepted(await desk.decisions.decide(person, case.id, request, now=now, publish_at=now + undo))
         details = {"case": case.id, "decision_id": decided.id, "decision": asked.decision, "uploads": decided.uploads}
-        await desk.recorder.record(
-            person, "review_decided", tenant=case.tenant, upload_id=case.upload_id, details=details
-        )
+        await desk.audit.record(person, "review_decided", tenant=case.tenant, upload_id=case.upload_id, details=details)
         after = await desk.found(person, case.id)
         return DecidedCase(decision=DecisionShown.of(decided, person, now), case=CaseSummary.of(after, now))
 
@@ -82,7 +80,7 @@ def router(desk: Desk) -> APIRouter:
         if not is_id(decision_id):
             raise refused(NO_DECISION)
         undone = accepted(await desk.decisions.undo(person, decision_id, now=desk.now()))
-        await desk.recorder.record(
+        await desk.audit.record(
             person, "review_undone", tenant=undone.tenant, details={"case": undone.case_id, "decision_id": undone.id}
         )
         # Where somebody else has the case by now it stays theirs.

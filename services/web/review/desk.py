@@ -1,4 +1,4 @@
-"""What every route of the review API works with: the clients of its tables, its rules, and who records what is done.
+"""What every route of the review API works with: the clients of its tables, its rules, and the audit log.
 
 In: the opened parts and options. Out: a `Desk`. A `Refusal` of a client becomes a problem here, and nowhere else.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
+from services.clients.audit import Audit
 from services.clients.cases import Verdicts
-from services.clients.database import Database
 from services.clients.objects import Objects
 from services.clients.review_cases import ReviewCases
 from services.clients.review_claims import LockRules, ReviewClaims
@@ -47,36 +47,6 @@ STATUS = {
 T = TypeVar("T")
 
 
-class Recorder(Protocol):
-    """Where it is written down who did what."""
-
-    async def record(
-        self,
-        person: Person,
-        action: str,
-        *,
-        tenant: str | None = None,
-        upload_id: str | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Keep an entry. Raises Unavailable where it cannot be kept."""
-
-
-class Unrecorded:
-    """For an app without an audit log."""
-
-    async def record(
-        self,
-        person: Person,
-        action: str,
-        *,
-        tenant: str | None = None,
-        upload_id: str | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Keep nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Clients and rules. `draw` is random, 0..1: it says when a case with a known answer comes."""
@@ -90,7 +60,7 @@ class Desk:
     stats: ReviewStats
     verdicts: Verdicts
     objects: Objects
-    recorder: Recorder
+    audit: Audit
     settings: ReviewSettings
     policy: Policy
     max_bytes: int
@@ -141,11 +111,9 @@ class Desk:
         return None if person.may(Role.LEAD) else self.settings.bulk_members
 
 
-def desk(
-    parts: Parts, options: Options, *, recorder: Recorder, draw: Callable[[], float], database: Database | None = None
-) -> Desk:
+def desk(parts: Parts, options: Options, *, draw: Callable[[], float]) -> Desk:
     """The desk of a web process."""
-    settings, tables = options.review, database or parts.database
+    settings, tables = options.review, parts.database
     rules = LockRules(timedelta(seconds=settings.lock_s), timedelta(seconds=settings.skip_s))
     return Desk(
         queue=ReviewQueue(tables),
@@ -157,7 +125,7 @@ def desk(
         stats=ReviewStats(tables),
         verdicts=parts.verdicts,
         objects=parts.objects,
-        recorder=recorder,
+        audit=parts.audit,
         settings=settings,
         policy=options.policy,
         max_bytes=options.max_bytes,

@@ -152,7 +152,7 @@ def router(desk: Desk) -> APIRouter:
         if isinstance(usable, Unusable):
             raise refused(Refusal(usable.code, usable.text))
         added = accepted(await desk.honeypots.add(person, usable.verdict, usable.kind, new.answer, now=desk.now()))
-        await desk.recorder.record(
+        await desk.audit.record(
             person, "honeypot_added", tenant=new.tenant, upload_id=new.upload_id, details={"honeypot": added.id}
         )
         return HoneypotShown.of(added)
@@ -161,7 +161,7 @@ def router(desk: Desk) -> APIRouter:
     async def retire(person: Lead, honeypot_id: str) -> Response:
         if not is_id(honeypot_id) or not await desk.honeypots.retire(person, honeypot_id, now=desk.now()):
             raise Refused(404, "no_honeypot", "There is no such honeypot.")
-        await desk.recorder.record(person, "honeypot_retired", details={"honeypot": honeypot_id})
+        await desk.audit.record(person, "honeypot_retired", details={"honeypot": honeypot_id})
         return Response(status_code=204)
 
     return routes

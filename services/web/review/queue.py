@@ -14,7 +14,7 @@ from services.clients.review_queue import CaseFilter, Place
 from services.core.access import Person, Role
 from services.core.review.cases import Kind
 from services.core.review.quality import due
-from services.web.access import Who, at_least, seen
+from services.web.access import at_least, seen
 from services.web.review.desk import Desk, an_id, next_link, read_cursor, write_cursor
 from services.web.review.models import (
     CaseSummary,
@@ -31,6 +31,7 @@ from services.web.review.models import (
 MOST = 200
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
+Viewer = Annotated[Person, Depends(at_least(Role.VIEWER))]
 Moderator = Annotated[Person, Depends(at_least(Role.MODERATOR))]
 
 
@@ -77,11 +78,11 @@ def router(desk: Desk) -> APIRouter:
         )
 
     @routes.get("/settings")
-    async def choices(person: Who) -> ChoicesShown:
+    async def choices(person: Viewer) -> ChoicesShown:
         return _complete(desk, await desk.people.choices(person))
 
     @routes.put("/settings")
-    async def choose(person: Who, changes: Choose) -> ChoicesShown:
+    async def choose(person: Viewer, changes: Choose) -> ChoicesShown:
         before = await desk.people.choices(person)
         kept = {name: getattr(before, name) for name in Choices.__slots__}
         after = Choices(**{**kept, **changes.model_dump(exclude_unset=True)})
