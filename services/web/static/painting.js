@@ -23,15 +23,12 @@ export class Painting {
   get changed() { return this.editor?.changed ?? false; }
   png() { return this.editor.png(); }
 
-  toggle() {
+  /** Opens when the machine's mask is there: painted before, a stroke would lie under it. */
+  async toggle() {
     if (this.open) { this.done(); return; }
     const evidence = this.evidence();
-    if (!evidence) return;
-    if (!this.editor) {
-      this.editor = new MaskEditor(evidence);
-      this.editor.toolChanged = () => this.#follow();
-      this.editor.touched = () => this.#follow();
-    }
+    if (!evidence || this.loading) return;
+    if (!this.editor && !(await this.#begin(evidence))) return;
     evidence.stage.append(at("paint"));
     this.editor.open = true;
     at("paint").hidden = false;
@@ -39,6 +36,25 @@ export class Painting {
     this.#follow();
     evidence.panes.focus();
     say("Correcting the mask. Arrow keys move, space paints, question mark lists the keys.");
+  }
+
+  async #begin(evidence) {
+    const editor = new MaskEditor(evidence);
+    this.loading = true;
+    try {
+      await editor.ready;
+    } catch {
+      editor.remove();
+      say("The machine’s mask cannot be loaded: try again.");
+      return false;
+    } finally {
+      this.loading = false;
+    }
+    if (this.evidence() !== evidence) { editor.remove(); return false; } // another case came meanwhile
+    this.editor = editor;
+    editor.toolChanged = () => this.#follow();
+    editor.touched = () => this.#follow();
+    return true;
   }
 
   done() {
