@@ -17,7 +17,8 @@ EXPERIMENT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check format bench bench-freshness bench-harvest bench-lookup bench-pair bench-review bench-web-iml \
+.PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
+	bench-lookup bench-pair bench-review bench-search bench-web-iml screenshots \
 	experiment-loop fit fit-constrained fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs browser clean
 
 help: ## list the targets
@@ -41,10 +42,29 @@ demo: setup ## start the whole stack, judge the samples, write overlays to demo-
 	$(BIN)/pentimento demo --out demo-output
 
 test: setup browser ## every kind of test, in minutes
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
 test-all: setup browser ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
+
+HELM := $(TOOLS)/bin/helm
+APISERVER := $(TOOLS)/bin/kube-apiserver
+HELM_VERSION ?= v3.19.0
+KUBERNETES_VERSION ?= v1.34.2
+
+$(HELM): | $(UV)
+	@command -v go >/dev/null || { echo "Go is missing: helm is not built, tests that need it are skipped"; exit 0; }; \
+		GOBIN=$(CURDIR)/$(TOOLS)/bin go install -buildvcs=false helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+$(APISERVER): | $(UV)
+	@command -v go >/dev/null || { echo "Go is missing: kube-apiserver is not built, its tests are skipped"; exit 0; }; \
+		sh tests/helm/kube-apiserver.sh $(KUBERNETES_VERSION) $(CURDIR)/$(APISERVER)
+
+test-helm: setup $(HELM) $(APISERVER) ## the chart: lint, every shape rendered, admitted by a real API server, and run
+	@command -v etcd >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq etcd-server >/dev/null; \
+	else echo "etcd is missing: apt-get install etcd-server (admission is not tested without)"; fi; }
+	$(BIN)/python -m pytest tests/helm tests/deploy
 
 lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -63,6 +83,9 @@ bench: setup ## measure the stream against the bare model server, side by side
 
 bench-freshness: setup ## how long a registered original takes to be findable, 200 of them at 5 a second
 	$(BIN)/python -m bench.freshness --count 200 --rate 5
+
+bench-search: setup ## how long searches take among 100,000 verdicts
+	$(BIN)/python -m bench.search --verdicts 100000
 
 bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="10000 100000", LOOKUP="--data DIR" keeps indexes
 	$(BIN)/python -m bench.lookup recall $(EVAL_DATA) --out docs/lookup.md
@@ -109,15 +132,24 @@ eval-web-iml: setup ## measure the single-image model on real forgeries, generat
 eval-embedder: setup ## how often originals are found again by their parts, beside PDQ, on photographs never fitted on
 	$(BIN)/python -m trainer.evaluate_embedder $(FIT_DATA)
 
-docs: setup ## generate schemas, AsyncAPI and the settings page
+chart: setup ## generate the chart's schema, README and topics, and the images' lock files
+	$(BIN)/python -m helm.files
+	$(BIN)/python -m deploy.locks
+
+docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
 	$(BIN)/python -m services.settings_docs --out docs/settings.md
+	$(BIN)/python -m services.web.openapi --out docs/openapi.json
+
+screenshots: setup browser ## pictures of the main pages for the documents, from the real stack, into docs/screenshots/
+	$(BIN)/python -m bench.screenshots
 
 lock: $(UV) ## resolve the lock files anew
 	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --quiet \
 		--python-version 3.11 --no-emit-package pentimento --output-file requirements.lock
 	echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile - --generate-hashes --no-emit-index-url \
 		--no-header --quiet --python-version 3.11 --output-file requirements-uv.lock
+	@echo "then: make chart, for the images' lock files"
 
 browser:
 	@command -v chromium >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

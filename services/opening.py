@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,23 @@ from safetensors import safe_open
 
 from services.clients.embedding import Embedder, TorchServeEmbedder
 from services.clients.events import KafkaConnection
+from services.clients.fetch import Fetcher
 from services.clients.models import Limits, Models, TorchServeModels, Watch
 from services.clients.objects import Objects
 from services.clients.oip import OipModels
+from services.clients.vault import Vault
 from services.core.errors import Broken
 from services.core.intake.stoplist import StopRules
 from services.core.intake.words import Vocabulary
 from services.core.policy import DEFAULT_POLICY, Policy
-from services.settings import KafkaSettings, ModelSettings, ObjectSettings, PolicySettings, StopListSettings
+from services.settings import (
+    KafkaSettings,
+    ModelSettings,
+    ObjectSettings,
+    PolicySettings,
+    StopListSettings,
+    WebhookSettings,
+)
 
 VOCABULARY = Path(__file__).with_name("core") / "intake" / "words.safetensors"
 
@@ -30,6 +40,8 @@ def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
         username=settings.username,
         password=settings.password.get_secret_value() if settings.password else None,
         ca_file=settings.ca_file,
+        certificate_file=settings.certificate_file,
+        key_file=settings.key_file,
     )
 
 
@@ -106,3 +118,23 @@ def open_vocabulary() -> Vocabulary:
 def stop_rules(settings: StopListSettings) -> StopRules:
     """When a picture goes onto the stop list."""
     return StopRules(**settings.model_dump())
+
+
+def open_vault(settings: WebhookSettings) -> Vault:
+    """What seals webhook secrets. Raises ValueError for a key that is none."""
+    return Vault([key.get_secret_value() for key in settings.keys])
+
+
+def open_webhook_fetcher(settings: WebhookSettings) -> Fetcher:
+    """What posts to webhooks, guarded as the fetching of uploads is. Raises OSError where the PEM bundle is missing."""
+    fetcher = Fetcher(
+        allowed_hosts=settings.allowed_hosts,
+        max_bytes=0,  # bodies of answers are not read
+        timeout_s=settings.timeout_s,
+        allow_http=settings.allow_http,
+        ports=settings.ports,
+        allowed_networks=settings.allowed_networks,
+        tls=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None,
+    )
+    fetcher.setting = "webhooks.allowed_hosts"
+    return fetcher

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.access import Role
@@ -32,6 +32,10 @@ class KafkaSettings(Section):
     username: Annotated[str | None, Field(description="SASL user name.")] = None
     password: Annotated[SecretStr | None, Field(description="SASL password.")] = None
     ca_file: Annotated[Path | None, Field(description="PEM bundle that signs the brokers' certificates.")] = None
+    certificate_file: Annotated[
+        Path | None, Field(description="PEM certificate by which the brokers know us (mTLS), with KEY_FILE.")
+    ] = None
+    key_file: Annotated[Path | None, Field(description="PEM key of that certificate.")] = None
     request_timeout_s: Annotated[float, Field(gt=0, description="Deadline of one send, acknowledgement included.")] = 20
     session_timeout_s: Annotated[
         float, Field(ge=6, description="A worker that is silent for so long loses its partitions to the others.")
@@ -82,6 +86,10 @@ class ServingSettings(Section):
     management_url: Annotated[
         str, Field(description="Base URL of TorchServe's management API, for `promote`, `rollback` and `watch`.")
     ] = "http://127.0.0.1:8081"
+    token: Annotated[
+        SecretStr | None,
+        Field(description="Bearer token of the management API, where no key file is used; empty: that of the models."),
+    ] = None
     metrics_url: Annotated[
         str | None, Field(description="TorchServe's metrics, from which `watch` reads errors and latency.")
     ] = None
@@ -91,6 +99,30 @@ class ServingSettings(Section):
     ] = None
     workers: Annotated[int, Field(ge=1, description="Workers of a version that is promoted.")] = 1
     startup_timeout_s: Annotated[int, Field(gt=0, description="Time that such a version has to load.")] = 300
+
+
+class ModelServerSettings(Section):
+    host: Annotated[
+        str, Field(description="Address of its door. Not loopback: `PENTIMENTO_MODELS__TOKEN` is required.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port of its door, the inference API.")] = 8080
+    folder: Annotated[
+        Path, Field(description="Where configuration, keys, log and unpacked models lie; it must be writable.")
+    ] = Path("/var/lib/pentimento/model-server")
+    store: Annotated[
+        Path | None, Field(description="Folder of model archives; empty: the project's own, built at the start.")
+    ] = None
+    model_api: Annotated[
+        bool, Field(description="Let whoever has the management key load other versions (`promote`, `watch`).")
+    ] = False
+    workers: Annotated[int, Field(ge=1, description="Workers of each model.")] = 1
+    inference_port: Annotated[
+        int, Field(ge=0, le=65535, description="TorchServe's own port, on loopback; 0 takes a free one.")
+    ] = 0
+    management_port: Annotated[
+        int, Field(ge=0, le=65535, description="The same of its management API, for a `watch` beside it.")
+    ] = 0
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="The same of its metrics.")] = 0
 
 
 class WatchSettings(Section):
@@ -308,6 +340,9 @@ class WebSettings(Section):
             "`false`: everybody signs in, by a one-time link (`pentimento people link`)."
         ),
     ] = True
+    live_connections: Annotated[
+        int, Field(ge=0, le=1000, description="Browsers that may follow the live feed at once; more are turned away.")
+    ] = 32
 
 
 class LoginSettings(Section):
@@ -341,6 +376,75 @@ class LoginSettings(Section):
     attempts_within_s: Annotated[float, Field(gt=0, description="Within so long; and it waits until that is over.")] = (
         300
     )
+
+
+class LimitSettings(Section):
+    per_person: Annotated[
+        float,
+        Field(ge=0, description="Requests a second that a person or token may make, on average. 0: any number."),
+    ] = 50
+    per_address: Annotated[
+        float, Field(ge=0, description="The same for an address, before anybody has said who they are. 0: any number.")
+    ] = 100
+    burst_s: Annotated[
+        float, Field(gt=0, description="Requests of so many seconds may come at once after a time of silence.")
+    ] = 20
+    loopback: Annotated[
+        bool, Field(description="Whether requests from this machine itself are limited, too (bulk uploads, demo).")
+    ] = False
+
+
+class WebhookSettings(Section):
+    keys: Annotated[
+        tuple[SecretStr, ...],
+        Field(
+            description="Fernet keys that seal webhook secrets: the first seals, all open. Empty: no webhook can be "
+            "registered and none is served."
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Field(description="Hosts that webhooks may be sent to, `*.example.com` included. Empty: none at all."),
+    ] = ()
+    allowed_networks: Annotated[
+        tuple[str, ...], Field(description="Private networks that those hosts may lie in all the same.")
+    ] = ()
+    ports: Annotated[tuple[int, ...], Field(description="Ports that a webhook's URL may name.")] = (443,)
+    allow_http: Annotated[bool, Field(description="Allow receivers without TLS (tests, loopback).")] = False
+    ca_file: Annotated[
+        Path | None, Field(description="PEM bundle that signs the receivers' certificates; empty: the usual ones.")
+    ] = None
+    in_web: Annotated[
+        bool,
+        Field(description="The web process sends them. False: only `python -m services.webhooks` does."),
+    ] = True
+    timeout_s: Annotated[float, Field(gt=0, description="Time for a receiver to answer.")] = 10
+    in_flight: Annotated[int, Field(ge=1, le=16, description="Deliveries at once per process.")] = 16
+    per_webhook: Annotated[
+        int, Field(ge=1, description="Deliveries to one webhook at once, by all processes together.")
+    ] = 4
+    lease_s: Annotated[
+        float,
+        Field(gt=0, description="After so long a delivery that a dead process had in work goes to another one."),
+    ] = 60
+    look_s: Annotated[float, Field(gt=0, description="Between two looks at an empty queue.")] = 0.5
+    retry_first_s: Annotated[float, Field(gt=0, description="First pause before a retry; doubles, with jitter.")] = 5
+    retry_longest_s: Annotated[float, Field(gt=0, description="Longest pause before a retry.")] = 14_400
+    give_up_s: Annotated[
+        float, Field(gt=0, description="A delivery that fails when it is so old becomes a dead letter.")
+    ] = 86_400
+    old_secret_s: Annotated[float, Field(ge=0, description="How long a secret stays valid after it was replaced.")] = (
+        86_400
+    )
+    keep_s: Annotated[
+        float, Field(gt=0, description="How long deliveries that are settled, dead letters too, are kept.")
+    ] = 2_592_000
+
+    @model_validator(mode="after")
+    def _a_lease_outlives_an_attempt(self) -> WebhookSettings:
+        if self.lease_s <= self.timeout_s:
+            raise ValueError("lease_s must be longer than timeout_s, or every slow delivery is sent twice")
+        return self
 
 
 class ReviewSettings(Section):
@@ -404,6 +508,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     models: ModelSettings = ModelSettings()
     serving: ServingSettings = ServingSettings()
+    model_server: ModelServerSettings = ModelServerSettings()
     watch: WatchSettings = WatchSettings()
     shadow: ShadowSettings = ShadowSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -417,6 +522,8 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     review: ReviewSettings = ReviewSettings()
     login: LoginSettings = LoginSettings()
+    limits: LimitSettings = LimitSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 

@@ -172,8 +172,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    if value == ():
-        return "empty"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`" if value else "empty"
     return f"`{value}`"
 
 

@@ -86,12 +86,17 @@ class Telemetry:
         """One stage's work on one image: a span, and a time for `pentimento_stage_seconds` and the event's timings."""
         stopwatch = Stopwatch()
         started = time.perf_counter()
-        try:
-            with tracing.span_stage(self.tracer, name):
+        with tracing.span_stage(self.tracer, name):
+            try:
                 yield stopwatch
-        finally:
-            stopwatch.seconds = time.perf_counter() - started
-            self.metrics.stage_seconds.labels(name).observe(stopwatch.seconds)
+            finally:
+                stopwatch.seconds = time.perf_counter() - started
+                self.metrics.stage_seconds.labels(name).observe(stopwatch.seconds, self.exemplar())
+
+    def exemplar(self) -> dict[str, str] | None:
+        """What leads from an observation to the trace that it was made in; None outside of any span."""
+        trace_id = tracing.current_trace_id()
+        return None if trace_id is None else {"trace_id": trace_id}
 
     def retried(self, dependency: str) -> None:
         """Count a repeated call (`Watch.on_retry` of a client)."""

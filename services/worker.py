@@ -33,12 +33,21 @@ from services.clients.objects import Objects
 from services.clients.rejudge import RejudgeQueue
 from services.clients.review_cases import ReviewCases
 from services.clients.shadows import Shadows
+from services.clients.standing import Standings
 from services.clients.stoplist import StopList
 from services.clients.words import WordIndex
 from services.core import topology
 from services.core.envelope import Message, encode
 from services.core.errors import Unavailable
-from services.core.events import Event, ImageIntaken, ImageUploaded, OriginalRegistered, ReviewDecided, VerdictReached
+from services.core.events import (
+    Event,
+    HardCaseFound,
+    ImageIntaken,
+    ImageUploaded,
+    OriginalRegistered,
+    ReviewDecided,
+    VerdictReached,
+)
 from services.health import HealthServer
 from services.opening import (
     kafka_connection,
@@ -67,6 +76,7 @@ from services.stream.registry import Registry
 from services.stream.rejudge import Rejudge
 from services.stream.shadowing import Shadowing
 from services.stream.stage import Progress, Stage, Surroundings
+from services.stream.standing import Reporting
 from services.stream.vectors import PictureVectors
 from services.stream.watchdog import Lag, Watchdog
 from services.stream.words import PictureWords
@@ -88,7 +98,7 @@ class Worker:
         self._telemetry = telemetry
         self._progress = Progress(monotonic)
         self._stack = AsyncExitStack()
-        self._beside: list[Late | Rejudge | Freshness] = []
+        self._beside: list[Late | Rejudge | Freshness | Reporting] = []
         self._freshness: Freshness | None = None
         self._database: Database
         self._sender: EventSender
@@ -320,6 +330,7 @@ class Worker:
         return shadowing
 
     def _learn(self) -> Learn:
+        self._beside = [Reporting(Standings(self._database), self._telemetry.metrics)]
         return Learn(
             verdicts=Verdicts(self._database),
             hard_cases=HardCases(self._database),
@@ -328,15 +339,27 @@ class Worker:
             policy=read_policy(self._settings.policy),
             now=now,
             seen=self._seen,
+            found=self._found,
         )
 
     def _seen(self, verdict: VerdictReached) -> None:
         """Counts a verdict that is new to the projection."""
         metrics = self._telemetry.metrics
         metrics.verdicts.labels(verdict.decision.value, verdict.path.value).inc()
+        for model in verdict.models:
+            metrics.verdict_models.labels(model.name, model.version).inc()
+        if verdict.score is not None:
+            metrics.verdict_score.labels(verdict.path.value).observe(verdict.score)
+        if verdict.mask is not None:
+            metrics.verdict_area.labels(verdict.path.value).observe(verdict.mask.area)
         if verdict.revision == 0:  # a revision comes when it comes: nobody waits for it
             waited = (now() - verdict.uploaded_at).total_seconds()
-            metrics.upload_to_verdict.observe(max(0.0, waited))
+            metrics.upload_to_verdict.observe(max(0.0, waited), self._telemetry.exemplar())
+
+    def _found(self, case: HardCaseFound) -> None:
+        """Counts a hard case that is new."""
+        for reason in case.reasons:
+            self._telemetry.metrics.hard_cases.labels(reason.value).inc()
 
     def _findable(self, message: Message) -> None:
         """Measures how long a registered original took to be findable."""

@@ -42,7 +42,9 @@ MAY: dict[str, tuple[str, ...]] = {
     "services.clients": ("services.core", "services.clients"),
     "services.stream": ("services.core", "services.clients", "services.stream", *PLAIN),
     "services.web.__main__": ("services",),  # wires the web process
-    "services.web": ("services.core", "services.clients", "services.web", *PLAIN),
+    "services.webhooks.__main__": ("services",),  # wires the senders' own process
+    "services.webhooks": ("services.core", "services.clients", "services.webhooks", *PLAIN),
+    "services.web": ("services.core", "services.clients", "services.web", "services.webhooks.desk", *PLAIN),
     "services.local": ("services",),
     "services": ("services",),  # worker, cli and whatever else wires things together
     "model_archive.networks": ("model_archive.networks", "services.core"),

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from services.core.alignment import root_sift
-from services.core.intake.words import CONTRAST, SIDE, STORED
+from services.core.intake.words import CONTRAST, SIDE
 from services.core.pixels import open_image, to_grey
 from trainer.synthesis.photos import PhotoPool
 
@@ -30,8 +30,9 @@ Floats = npt.NDArray[np.float32]
 NUMBERS = 64  # of a projected descriptor
 CELLS = 512  # of each half: 2**18 words
 ROUNDS = 20
+STRONGEST = 500  # features of a photograph that are looked at
 DESCRIPTORS = 150_000  # that are clustered
-NAME = "words-1"
+NAME = "words-2"  # what the vocabulary is used on, and how, counts as well: see decision 0019
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def descriptors(path: Path) -> Floats:
-    """RootSIFT descriptors [N,128] of a photograph, as lookup sees them."""
+    """RootSIFT descriptors [N,128] of the strongest features of a photograph, at the size at which lookup sees it."""
     picture = open_image(path.read_bytes(), max_side=SIDE)
-    sift = cv2.SIFT.create(nfeatures=STORED, contrastThreshold=CONTRAST)
+    sift = cv2.SIFT.create(nfeatures=STRONGEST, contrastThreshold=CONTRAST)
     _, found = sift.detectAndCompute(to_grey(picture.rgb), None)
     if found is None:
         return np.zeros((0, 128), np.float32)

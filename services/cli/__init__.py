@@ -19,6 +19,7 @@ from services.cli.originals_list import list_originals, remove
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
 from services.cli.people import people
+from services.cli.prepare import prepare
 from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
@@ -27,11 +28,13 @@ from services.cli.review import review
 from services.cli.submit import submit
 from services.cli.tokens import tokens
 from services.cli.verdicts import verdicts
+from services.cli.webhooks import webhooks
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Finds manipulated images in a stream of uploads.", add_completion=False
 )
 app.add_typer(stack.app)
+app.command()(prepare)
 app.command()(demo)
 app.command()(submit)
 originals.command("list")(list_originals)
@@ -53,6 +56,7 @@ app.command()(erase)
 app.add_typer(people, name="people")
 app.add_typer(tokens, name="tokens")
 app.command()(audit)
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(models.app)
 app.command("models")(list_models)
 app.command()(promote)

@@ -100,9 +100,13 @@ async def opened_database(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
+def opened_reader(settings: Settings) -> EventReader:
+    """Reads topics from the outside; connects when it is asked."""
+    return EventReader(kafka_connection(settings.kafka), timeout_s=settings.kafka.request_timeout_s)
+
+
 def messages(
     settings: Settings, topic: str, *, from_beginning: bool, until_end: bool = False
 ) -> AsyncGenerator[Message, None]:
     """The messages of a topic, see `EventReader.read`. Close it (`contextlib.aclosing`) when you stop early."""
-    reader = EventReader(kafka_connection(settings.kafka), timeout_s=settings.kafka.request_timeout_s)
-    return reader.read(topic, from_beginning=from_beginning, until_end=until_end)
+    return opened_reader(settings).read(topic, from_beginning=from_beginning, until_end=until_end)

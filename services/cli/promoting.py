@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from services.cli.connections import opened_database, opened_sender
 from services.cli.console import (
     DataOption,
     JsonOption,
+    complain,
     fail,
     note,
     settings_of,
@@ -31,7 +33,7 @@ from services.cli.console import (
 )
 from services.clients.serving import Served
 from services.clients.shadows import Agreement, Shadows
-from services.core.errors import Unavailable
+from services.core.errors import Broken, Unavailable
 from services.core.learn.promotion import Promotion, Release, served
 from services.promotion.opening import Pair, Promoting, opened
 from services.settings import Settings
@@ -160,32 +162,46 @@ def rollback(
 def watch(
     model: ModelArgument,
     minutes: Annotated[float, typer.Option("--minutes", min=0, help="How long.")] = 60.0,
+    again: Annotated[
+        float | None, typer.Option("--again", metavar="MIN", min=0, help="Begin anew after such a pause, for ever.")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """See to it that the champion serves, also after a restart of the model server, and roll it back if it does worse.
 
-    Where it did well for all that time, the versions before it are unloaded; they can be promoted again.
+    Where it did well for all that time, the versions before it are unloaded; they can be promoted again. With --again
+    it is a program to run beside each of several model servers, which then follow a promotion on one of them.
 
-    Example: pentimento watch unconstrained --minutes 60
+    Examples: `pentimento watch unconstrained --minutes 60`, `pentimento watch unconstrained --minutes 10 --again 1`
     """
     _known(model)
-
-    async def run() -> str | None:
-        async with promoting_opened(settings_of(data)) as promoting:
-            champion = await promoting.promoter.restore(model)
-            newest = await _newest(promoting, model)
-            if champion is None or newest is None or newest.action == "rolled_back":
-                note(f"No version of {model} is to be watched.")
-                return None
-            note(f"Watching {model} {champion} for {minutes:g} minutes")
-            trouble = await promoting.watcher.watch(newest, for_s=60 * minutes)
-            if trouble is None:
-                gone = await promoting.promoter.retire(model)
-                note(f"{model} {champion} did well" + (f"; unloaded {', '.join(gone)}" if gone else ""))
-            return trouble
-
-    if (trouble := asyncio.run(run())) is not None:
+    settings = settings_of(data)
+    while again is not None:
+        try:
+            trouble = asyncio.run(_watched(settings, model, minutes))
+        except (Unavailable, Broken) as error:
+            trouble = str(error)
+        if trouble is not None:
+            complain(trouble)
+        time.sleep(60 * again)
+    if (trouble := asyncio.run(_watched(settings, model, minutes))) is not None:
         fail(f"rolled back: {trouble}")
+
+
+async def _watched(settings: Settings, model: str, minutes: float) -> str | None:
+    """Why the champion was rolled back; None where it was not, or there is none."""
+    async with promoting_opened(settings) as promoting:
+        champion = await promoting.promoter.restore(model)
+        newest = await _newest(promoting, model)
+        if champion is None or newest is None or newest.action == "rolled_back":
+            note(f"No version of {model} is to be watched.")
+            return None
+        note(f"Watching {model} {champion} for {minutes:g} minutes")
+        trouble = await promoting.watcher.watch(newest, for_s=60 * minutes)
+        if trouble is None:
+            gone = await promoting.promoter.retire(model)
+            note(f"{model} {champion} did well" + (f"; unloaded {', '.join(gone)}" if gone else ""))
+        return trouble
 
 
 def rows_of(model: str, loaded: Sequence[Served], known: Sequence[Release], stack: Sequence[str]) -> list[Row]:

@@ -8,16 +8,14 @@ value only after its message was acknowledged, and a message that is sent twice 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from services.cli.connections import messages, opened_sender
+from services.cli.connections import opened_reader, opened_sender
 from services.cli.console import (
     DataOption,
     JsonOption,
@@ -29,14 +27,12 @@ from services.cli.console import (
     write_table,
     wrong_use,
 )
-from services.core import topology
-from services.core.envelope import Message, Undecodable, decode
+from services.clients import dead_letters
 from services.core.events import DeadLetter
+from services.core.letters import beginning, facts, preview
 from services.settings import Settings
-from services.stream.deadletter import redriven
 
 SHORT = 8  # digits of an id that tables show; any beginning that fits one letter alone names it
-PREVIEW_BYTES = 4000
 
 replay = typer.Typer(help="List, show and redrive dead letters.", no_args_is_help=True)
 
@@ -51,7 +47,7 @@ def list_letters(as_json: JsonOption = False, data: DataOption = None) -> None:
     """
     letters = asyncio.run(waiting_letters(settings_of(data)))
     if as_json:
-        write_lines(_as_json(letter, whole=False) for letter in letters)
+        write_lines(facts(letter, whole=False) for letter in letters)
         return
     columns = ("id", "failed at", "place", "upload", "kind", "tries", "message")
     write_table(columns, (_cells(letter) for letter in letters))
@@ -71,10 +67,10 @@ def show(
     """
     letter = named(asyncio.run(waiting_letters(settings_of(data))), letter_id)
     if as_json:
-        write_lines([_as_json(letter, whole=True)])
+        write_lines([facts(letter, whole=True)])
         return
     console = Console()
-    for name, value in _as_json(letter, whole=False).items():
+    for name, value in facts(letter, whole=False).items():
         console.print(f"[bold]{name}[/]: {escape(str(value))}", soft_wrap=True, highlight=False)
     for name, value in letter.source_headers:
         console.print(f"[bold]header {escape(name)}[/]: {escape(value.decode(errors='backslashreplace'))}")
@@ -101,7 +97,7 @@ def redrive(
     chosen = letters if every else [named(letters, letter_id) for letter_id in letter_ids or ()]
     with progress() as bar:
         task = bar.add_task("redriving", total=len(chosen))
-        asyncio.run(_redrive(settings, chosen, rate, lambda: bar.advance(task)))
+        asyncio.run(_redrive(settings, chosen, rate, lambda _: bar.advance(task)))
     if as_json:
         write_lines({"id": letter.key(), "topic": letter.source_topic, "redriven": True} for letter in chosen)
     else:
@@ -110,23 +106,15 @@ def redrive(
 
 async def waiting_letters(settings: Settings) -> list[DeadLetter]:
     """Dead letters that were not redriven yet, oldest first. Raises Unavailable."""
-    letters: dict[bytes | None, DeadLetter] = {}
-    arriving = messages(settings, topology.DEAD_LETTERS, from_beginning=True, until_end=True)
-    async with aclosing(arriving):
-        async for message in arriving:
-            letters.pop(message.key, None)  # a later message with the same key replaces it, a null value removes it
-            if message.value is None:
-                continue
-            try:
-                letters[message.key] = decode(message, DeadLetter)
-            except Undecodable as why:
-                note(f"skipped {message.topic}/{message.partition}/{message.offset}: {why}")
-    return sorted(letters.values(), key=lambda letter: letter.failed_at)
+    waiting = await dead_letters.waiting_letters(opened_reader(settings))
+    for stranger in waiting.strangers:
+        note(f"skipped {stranger}")
+    return waiting.oldest_first()
 
 
 def named(letters: Sequence[DeadLetter], letter_id: str) -> DeadLetter:
     """The letter whose id begins so. Wrong use where several do; failed work where none does."""
-    found = [letter for letter in letters if letter.key().startswith(letter_id.lower())]
+    found = beginning(letters, letter_id)
     if not found:
         fail(f"no dead letter is waiting whose id begins with {letter_id}: see `pentimento replay list`")
     if len(found) > 1:
@@ -134,28 +122,11 @@ def named(letters: Sequence[DeadLetter], letter_id: str) -> DeadLetter:
     return found[0]
 
 
-def preview(value: bytes | None) -> str:
-    """A message's value for people: JSON indented, long strings cut; other bytes as they are, as far as they print."""
-    if value is None:
-        return "(none: a tombstone)"
-    try:
-        return json.dumps(_cut(json.loads(value)), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        shown = value[:PREVIEW_BYTES].decode(errors="backslashreplace")
-        return shown + (f"... ({len(value)} bytes)" if len(value) > PREVIEW_BYTES else "")
-
-
-async def _redrive(settings: Settings, letters: Sequence[DeadLetter], rate: float, sent: Callable[[], None]) -> None:
-    """Message, then null value, letter by letter, `rate` a second at most. Raises Unavailable."""
-    clock = asyncio.get_running_loop().time
+async def _redrive(
+    settings: Settings, letters: Sequence[DeadLetter], rate: float, sent: Callable[[DeadLetter], None]
+) -> None:
     async with opened_sender(settings) as sender:
-        due = clock()
-        for letter in letters:
-            await asyncio.sleep(max(0.0, due - clock()))
-            due = max(due, clock()) + 1 / rate
-            await sender.send(redriven(letter))
-            await sender.send(Message(topology.DEAD_LETTERS, letter.key().encode(), None))
-            sent()
+        await dead_letters.redrive(sender, letters, rate=rate, sent=sent)
 
 
 def _cells(letter: DeadLetter) -> tuple[str, ...]:
@@ -168,22 +139,3 @@ def _cells(letter: DeadLetter) -> tuple[str, ...]:
         str(letter.attempts),
         letter.message,
     )
-
-
-def _as_json(letter: DeadLetter, *, whole: bool) -> dict[str, object]:
-    """The letter's facts; `whole` adds the original message in base64."""
-    original = {"source_key", "source_headers", "source_value"}
-    return {"id": letter.key(), **letter.model_dump(mode="json", exclude=None if whole else original)}
-
-
-def _cut(value: object) -> object:
-    """JSON with every long string shortened: inline images would fill the screen."""
-    match value:
-        case dict():
-            return {key: _cut(each) for key, each in value.items()}
-        case list():
-            return [_cut(each) for each in value]
-        case str() if len(value) > 200:
-            return f"{value[:200]}... ({len(value)} characters)"
-        case _:
-            return value

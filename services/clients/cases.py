@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from services.clients.database import Database, storable
+from services.clients.deliveries import announce
 from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, ReviewDecided, VerdictReached
 
 
@@ -25,6 +26,7 @@ class VerdictFilter:
     paths: tuple[Path, ...] | None = None
     upload_ids: tuple[str, ...] | None = None
     sha256: str | None = None
+    candidate_id: str | None = None
     since: datetime | None = None
 
 
@@ -49,12 +51,15 @@ class Verdicts:
         self._database = database
 
     async def project(self, verdict: VerdictReached) -> bool:
-        """Store a verdict; a lower revision never replaces a higher one, in whatever order they come.
+        """Store a verdict; a lower revision never replaces a higher one, in whatever order they come. In the same
+        transaction it is queued for the webhooks that want it.
 
         True the first time. False says only that it was stored before, not that what follows from it was done.
         """
-        async with self._database.connection() as connection:
+        async with self._database.connection() as connection, connection.transaction():
             row = await (await connection.execute(_PROJECT, _row(verdict))).fetchone()
+            if row is not None:
+                await announce(connection, verdict)
         return row is not None
 
     async def find(
@@ -87,9 +92,11 @@ class Verdicts:
         return {decision: found.get(decision.value, 0) for decision in Decision}
 
     async def record_review(self, review: ReviewDecided) -> bool:
-        """Store a moderator's decision. True the first time this `decision_id` comes."""
-        async with self._database.connection() as connection:
+        """Store a moderator's decision, and queue it for webhooks. True the first time this `decision_id` comes."""
+        async with self._database.connection() as connection, connection.transaction():
             row = await (await connection.execute(_RECORD_REVIEW, _review_row(review))).fetchone()
+            if row is not None:
+                await announce(connection, review)
         return row is not None
 
 
@@ -185,6 +192,7 @@ def _conditions(chosen: VerdictFilter) -> tuple[list[str], dict[str, Any]]:
         ("path = any(%(paths)s)", "paths", _values(chosen.paths)),
         ("upload_id = any(%(upload_ids)s)", "upload_ids", _values(chosen.upload_ids)),
         ("sha256 = %(sha256)s", "sha256", chosen.sha256),
+        ("candidate_id = %(candidate_id)s", "candidate_id", chosen.candidate_id),
         ("judged_at >= %(since)s", "since", chosen.since),
     ]
     given = [(condition, name, value) for condition, name, value in asked if value is not None]

@@ -125,6 +125,17 @@ class Database:
         except psycopg.Error as error:
             raise translated(error) from error
 
+    async def schema(self) -> int:
+        """The version of the tables; 0 where there are none yet. Raises Unavailable, also where the database is not
+        made."""
+        async with self.connection() as connection:
+            found = await connection.execute("select to_regclass('schema_version') as there")
+            row = await found.fetchone()
+            if row is None or row["there"] is None:
+                return 0
+            row = await (await connection.execute("select max(version) as version from schema_version")).fetchone()
+        return int(row["version"] or 0) if row else 0
+
     async def _connect_or_create(self) -> AsyncConnection[Any]:
         options = _connect_options(self._timeout_s)
         try:

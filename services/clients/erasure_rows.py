@@ -28,6 +28,7 @@ _REMOVE = (
     ("hard_case", OF_CONTENT),
     ("late", f"tenant = %(tenant)s and (original_sha256 = %(sha256)s or upload_id in {_UPLOADS})"),
     ("rejudge", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
+    ("kept_answer", "position(%(sha256)s in body) > 0"),
     ("late_cut", "tenant = %(tenant)s and original_sha256 = %(sha256)s"),
     ("review_mask", OF_CONTENT),
     ("review_honeypot", OF_CONTENT),

@@ -48,9 +48,15 @@ class KafkaConnection:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
 
     def __post_init__(self) -> None:
         sasl = self.security_protocol.startswith("SASL_")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("a client certificate needs its key, and a key its certificate: set both or neither")
+        if self.certificate_file is not None and not self.security_protocol.endswith("SSL"):
+            raise ValueError(f"{self.security_protocol} would ignore the client certificate: choose SSL or SASL_SSL")
         if sasl and not (self.username and self.password):
             raise ValueError(f"{self.security_protocol} needs a user name and a password")
         if not sasl and (self.username or self.password):
@@ -64,8 +70,8 @@ class KafkaConnection:
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security_protocol,
         }
-        if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
+        if (context := self.tls()) is not None:
+            options["ssl_context"] = context
         if self.security_protocol.startswith("SASL_"):
             options |= {
                 "sasl_mechanism": self.sasl_mechanism,
@@ -73,6 +79,18 @@ class KafkaConnection:
                 "sasl_plain_password": self.password,
             }
         return options
+
+    def tls(self) -> ssl.SSLContext | None:
+        """How to encrypt: the brokers' certificates and names are checked, ours is shown where there is one. None: not.
+
+        Raises OSError where a file is missing, or is no certificate.
+        """
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.certificate_file is not None:
+            context.load_cert_chain(self.certificate_file, self.key_file)
+        return context
 
 
 class EventSender:
@@ -192,6 +210,18 @@ class EventReader:
                 )
                 for partition, done in zip(partitions, committed, strict=True)
             }
+
+    async def members(self, group: str) -> int:
+        """How many processes are in a consumer group now, by the broker's word; 0 where there is no such group."""
+        async with _errors_mapped(f"asking who is in {group}", self._timeout_s):
+            admin = AIOKafkaAdminClient(**self._connection.options(), request_timeout_ms=round(self._timeout_s * 1000))
+            try:
+                await admin.start()
+                answers = await admin.describe_consumer_groups([group])
+            finally:
+                await admin.close()
+        described = [each for answer in answers for each in answer.to_object()["groups"]]
+        return sum(len(each["members"]) for each in described)
 
     async def oldest_waiting(self, group: str, topic: str) -> datetime | None:
         """When the oldest message that a group has not committed was put onto a topic; None where it waits for none.

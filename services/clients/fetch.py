@@ -1,7 +1,8 @@
 """Fetches an image from a URL that somebody sent us, without becoming their way into our network.
 
-In: a URL. Out: the body's bytes; `Rejected` where the URL is not allowed or will not answer any better; `Unavailable`
-where another try may help. Guards, in this order, for the URL and again for each redirect:
+In: a URL; a webhook's comes with what to post there. Out: the body's bytes; `Rejected` where the URL is not allowed or
+will not answer any better; `Unavailable` where another try may help. Guards, in this order, for the URL and again for
+each redirect:
 
 * scheme, port and host must be on our lists; an empty list of hosts allows nothing; no user names, no odd characters;
 * the host is resolved once, every address must be a public one, and the connection goes to exactly that address
@@ -17,7 +18,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,6 +58,18 @@ class Answer:
     retry_after_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What goes to the target."""
+
+    method: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+
+
+_GET = _Request("GET", _HEADERS)
+
+
 async def resolve(host: str, port: int) -> Sequence[str]:
     """The system's resolver."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -94,6 +107,8 @@ class Fetcher:
             trust_env=False,
             limits=httpx.Limits(max_connections=FETCHES_AT_ONCE, max_keepalive_connections=0),
         )
+        self.setting = "intake.allowed_hosts"
+        """Where its hosts come from, for messages."""
         self.user_agent = USER_AGENT
         """What it calls itself; who fetches for a purpose of their own may set a name with a contact."""
 
@@ -119,6 +134,18 @@ class Fetcher:
         """
         async with self._in_time(url):
             return await self._asked(url)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer to a POST, whatever its status; a redirect is told and not followed, and no body is read.
+
+        Raises Rejected (url_not_allowed, url_failed) or Unavailable("url").
+        """
+        async with self._in_time(url):
+            target = self._checked(url)
+            request = _Request("POST", headers, body)
+            async with self._answer(target, await self._addresses(target), request) as response:
+                wait = _seconds(response.headers.get("Retry-After", ""))
+                return Answer(url, response.status_code, retry_after_s=wait)
 
     def check(self, url: str) -> None:
         """Raises Rejected where scheme, host or port is not allowed, or it is no URL. Nothing is sent or resolved."""
@@ -164,7 +191,7 @@ class Fetcher:
             raise Rejected("url_not_allowed", f"{shown(url)}: port {_port(target)} is not allowed")
         below = (f"*.{host.split('.', cut)[-1]}" for cut in range(1, host.count(".") + 1))
         if self._hosts.isdisjoint((host, *below)):
-            raise Rejected("url_not_allowed", f"{shown(url)}: its host is not allowed (`intake.allowed_hosts`)")
+            raise Rejected("url_not_allowed", f"{shown(url)}: its host is not allowed (`{self.setting}`)")
         return target
 
     async def _addresses(self, target: httpx.URL) -> Sequence[str]:
@@ -191,10 +218,12 @@ class Fetcher:
         return is_public(parsed) or any(parsed in network for network in self._networks)
 
     @asynccontextmanager
-    async def _answer(self, target: httpx.URL, addresses: Sequence[str]) -> AsyncIterator[httpx.Response]:
+    async def _answer(
+        self, target: httpx.URL, addresses: Sequence[str], asked: _Request = _GET
+    ) -> AsyncIterator[httpx.Response]:
         """The response's head, from the first address that takes a connection. Transport errors in our words."""
         try:
-            response = await self._first_answer(target, addresses)
+            response = await self._first_answer(target, addresses, asked)
             try:
                 yield response
             finally:
@@ -204,21 +233,22 @@ class Fetcher:
                 raise Rejected("url_failed", f"{shown(str(target))}: the certificate is not valid: {error}") from error
             raise Unavailable("url", f"{shown(str(target))}: {type(error).__name__}: {error}"[:300]) from error
 
-    async def _first_answer(self, target: httpx.URL, addresses: Sequence[str]) -> httpx.Response:
+    async def _first_answer(self, target: httpx.URL, addresses: Sequence[str], asked: _Request) -> httpx.Response:
         for address in addresses[:-1]:
             try:
-                return await self._transport.handle_async_request(self._request(target, address))
+                return await self._transport.handle_async_request(self._request(target, address, asked))
             except httpx.ConnectError as error:
                 if _certificate_is_wrong(error):
                     raise
-        return await self._transport.handle_async_request(self._request(target, addresses[-1]))
+        return await self._transport.handle_async_request(self._request(target, addresses[-1], asked))
 
-    def _request(self, target: httpx.URL, address: str) -> httpx.Request:
+    def _request(self, target: httpx.URL, address: str, asked: _Request) -> httpx.Request:
         """Goes to the address, asks for the name: in the Host header, and in TLS, which checks it."""
         return httpx.Request(
-            "GET",
+            asked.method,
             target.copy_with(host=address),
-            headers={**_HEADERS, "User-Agent": self.user_agent, "Host": target.netloc.decode("ascii")},
+            headers={**asked.headers, "User-Agent": self.user_agent, "Host": target.netloc.decode("ascii")},
+            content=asked.body,
             extensions={
                 "sni_hostname": _host(target),
                 "timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s),

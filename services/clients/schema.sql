@@ -144,6 +144,12 @@ create table if not exists upload (
 );
 create index if not exists upload_of_content on upload (tenant, sha256);
 
+-- -- standing.py ----------------------------------------------------------------------------------------------------
+
+-- When an upload was accepted, so that one without a verdict can be told from one that just came.
+alter table upload add column if not exists accepted_at timestamptz not null default now();
+create index if not exists upload_accepted on upload (accepted_at);
+
 -- Uploads to be judged again because of an original that came after them. `state`: queued, sent (on its way to judge),
 -- revised, skipped (`reason` says why). The original is named by its content: registered twice, it is one cause.
 create table if not exists late (
@@ -245,6 +251,8 @@ create table if not exists verdict (
 create index if not exists verdict_newest on verdict (judged_at desc, tenant desc, upload_id desc);
 create index if not exists verdict_of_tenant on verdict (tenant, judged_at desc, upload_id desc);
 create index if not exists verdict_of_content on verdict (tenant, sha256);
+create index if not exists verdict_of_candidate on verdict (tenant, candidate_id, judged_at desc, upload_id desc)
+    where candidate_id is not null;
 
 create table if not exists verdict_history (
     tenant    text not null,
@@ -506,6 +514,22 @@ create table if not exists round (
 );
 create unique index if not exists round_open on round ((true)) where finished_at is null;
 
+-- -- searching.py, feed.py, activity.py ------------------------------------------------------------------------------
+
+-- In which order verdicts arrived, revisions too: what the live feed goes by. A redelivered event leaves a gap.
+alter table verdict_history add column if not exists seq bigint generated always as identity;
+create unique index if not exists verdict_history_seq on verdict_history (seq);
+
+-- Lists in their order with what is mostly filtered by, so that no combination of filters reads the events of verdicts
+-- that do not fit, and verdicts over time are counted without them.
+create index if not exists verdict_facts on verdict (judged_at desc, tenant desc, upload_id desc)
+    include (decision, path, score);
+-- What is asked for by name, whole or by its beginning.
+create index if not exists verdict_by_upload on verdict (upload_id text_pattern_ops);
+create index if not exists verdict_by_sha256 on verdict (sha256) where sha256 is not null;
+create index if not exists verdict_by_original on verdict (candidate_id, judged_at desc) where candidate_id is not null;
+create index if not exists verdict_by_file on verdict (lower(filename) text_pattern_ops) where filename is not null;
+
 -- -- review_*.py -----------------------------------------------------------------------------------------------------
 
 -- Cases for people: uploads that were compared with one picture, or are one file, named by its content (`cluster`).
@@ -668,7 +692,6 @@ create table if not exists review_person (
     opacity   double precision,
     theme     text check (theme in ('system', 'light', 'dark'))
 );
-
 -- -- accounts.py -----------------------------------------------------------------------------------------------------
 
 -- Who may come in. `tenants` null: all of them. `origin`: added by hand, or come from the OpenID provider, whose claims
@@ -776,3 +799,80 @@ end
 $$;
 create or replace trigger audit_append_only before update or delete or truncate on audit
     for each statement execute function audit_stays();
+-- -- webhooks.py, deliveries.py -------------------------------------------------------------------------------------
+
+-- Who wants to be told, and where. Secrets are sealed with a key that only the processes have (clients/vault.py).
+-- `wait_until` holds back everything for a receiver that is down or asked for time; `served_at`: whose turn it is.
+create table if not exists webhook (
+    id         text primary key,
+    tenant     text not null,
+    url        text not null,
+    kinds      text[] not null,
+    decisions  text[],
+    state      text not null default 'active' check (state in ('active', 'paused', 'disabled')),
+    secret     text not null,
+    old_secret text,
+    old_until  timestamptz,
+    failures   integer not null default 0,
+    wait_until timestamptz not null default 'epoch',
+    served_at  timestamptz not null default 'epoch',
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    check ((old_secret is null) = (old_until is null))
+);
+create index if not exists webhook_of_tenant on webhook (tenant, created_at, id);
+
+-- What is to be sent, by reference: verdict_history (`reference` is the revision) or review (the decision's id) has the
+-- event, so that an erasure reaches it there. Those of one `subject` go out in the order of their ids.
+create table if not exists webhook_delivery (
+    id           bigint generated always as identity primary key,
+    webhook      text not null references webhook (id) on delete cascade,
+    kind         text not null check (kind in ('verdict', 'review', 'ping')),
+    event_id     text not null,
+    subject      text not null,
+    reference    text not null,
+    state        text not null default 'queued' check (state in ('queued', 'delivered', 'dead')),
+    reason       text,
+    attempts     integer not null default 0,
+    queued_at    timestamptz not null default now(),
+    since        timestamptz not null default now(),
+    due_at       timestamptz not null default now(),
+    leased_until timestamptz not null default 'epoch',
+    settled_at   timestamptz,
+    unique (webhook, event_id)
+);
+create index if not exists webhook_delivery_due on webhook_delivery (webhook, due_at, id) where state = 'queued';
+create index if not exists webhook_delivery_order on webhook_delivery (webhook, subject, id) where state = 'queued';
+create index if not exists webhook_delivery_leased on webhook_delivery (webhook, leased_until) where state = 'queued';
+create index if not exists webhook_delivery_in_state on webhook_delivery (webhook, state, id);
+create index if not exists webhook_delivery_settled on webhook_delivery (settled_at) where state <> 'queued';
+
+-- Every try: when, what was answered, how long it took. Neither body is kept.
+create table if not exists webhook_attempt (
+    id          bigint generated always as identity primary key,
+    webhook     text not null references webhook (id) on delete cascade,
+    delivery    bigint not null references webhook_delivery (id) on delete cascade,
+    status      integer,
+    error       text,
+    duration_ms double precision not null,
+    tried_at    timestamptz not null default now()
+);
+create index if not exists webhook_attempt_newest on webhook_attempt (webhook, id);
+create index if not exists webhook_attempt_of_delivery on webhook_attempt (delivery);
+
+-- -- answers.py -----------------------------------------------------------------------------------------------------
+
+-- Answers to requests with an idempotency key, so that a repetition gets the same one. `status` null: in work.
+create table if not exists kept_answer (
+    person      text not null,
+    route       text not null,
+    key         text not null,
+    fingerprint text not null,
+    token       text not null,
+    status      integer,
+    headers     jsonb,
+    body        text,
+    started_at  timestamptz not null default now(),
+    primary key (person, route, key)
+);
+create index if not exists kept_answer_old on kept_answer (started_at);

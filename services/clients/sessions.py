@@ -70,6 +70,7 @@ class Sessions:
         async with self._database.connection() as connection, connection.transaction():
             await connection.execute(_FORGET, row)
             await connection.execute(_BEGIN, row)
+            await connection.execute(_CAME, row)
         return secret
 
     async def get(self, secret: str, now: datetime) -> Session | None:
@@ -100,6 +101,7 @@ _BEGIN = """
 insert into web_session (digest, subject, method, token_mark, agent, created_at, seen_at, expires_at)
 values (%(digest)s, %(subject)s, %(method)s, %(token_mark)s, %(agent)s, %(now)s, %(now)s, %(expires_at)s)
 """
+_CAME = "update person set seen_at = %(now)s where subject = %(subject)s"
 _SESSION = """
 select web_session.id, web_session.subject, method, agent, token_mark, web_session.created_at as begun_at,
        web_session.seen_at as last_seen, expires_at, person.subject as known, name, email, role, tenants, origin,

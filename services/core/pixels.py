@@ -117,6 +117,23 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_side: int | Non
         return _picture(image, kind, data, max_pixels, max_side)
 
 
+@contextmanager
+def header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[ImageFile.ImageFile]:
+    """The image as Pillow knows it after its header, nothing decoded: for what stands in a file beside its pixels.
+
+    Raises Rejected as `open_image` does, also for whatever goes wrong inside of the `with`.
+    """
+    if not data:
+        raise Rejected("empty", "the image has no bytes")
+    kind = sniff(data)
+    if kind is None:
+        raise Rejected("unsupported_type", f"the bytes start like none of {', '.join(FORMATS)}")
+    with _errors_mapped(kind, data), _quiet(), Image.open(io.BytesIO(data), formats=[kind]) as image:
+        if image.width * image.height > max_pixels:
+            raise Rejected("too_many_pixels", f"{image.width} x {image.height} pixels are more than {max_pixels}")
+        yield image
+
+
 def sniff(data: bytes) -> str | None:
     """The image format that the bytes start as, one of FORMATS, or None."""
     if data.startswith(b"\xff\xd8\xff"):

@@ -20,27 +20,33 @@ VISIBLE_FROM = 0.15  # below this probability a mask's haze would only dirty the
 JPEG_QUALITY = 84
 
 
-def preview(data: bytes, *, max_side: int, max_pixels: int = MAX_PIXELS) -> bytes:
+def preview(data: bytes, *, max_side: int, max_pixels: int = MAX_PIXELS, quality: int = JPEG_QUALITY) -> bytes:
     """A JPEG of the picture in `data`, upright, sRGB, its longer side at most `max_side` pixels. Raises Rejected."""
     picture = open_image(data, max_pixels=max_pixels, max_side=max_side)
     buffer = io.BytesIO()
-    Image.fromarray(picture.rgb).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(picture.rgb).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-def overlay(png: bytes, *, max_side: int, threshold: float, max_pixels: int = MAX_PIXELS) -> bytes:
+def flagged(png: bytes, *, threshold: float, max_pixels: int = MAX_PIXELS) -> bytes:
+    """A mask as its decision: an 8-bit grey PNG of the same size, 255 where the mask is at or above the threshold."""
+    mask, _ = read_mask_png(png, max_pixels=max_pixels)
+    return encode_png(np.where(mask >= threshold * 255, 255, 0).astype(np.uint8))
+
+
+def overlay(png: bytes, *, max_side: int, threshold: float, fill: float = FILL, max_pixels: int = MAX_PIXELS) -> bytes:
     """A transparent PNG to lay over the upload: a soft mask's haze, and a line round what `threshold` (0..1) flags.
 
     `png` is the mask as the model server made it, 8-bit grey, 0..255 = probability. Raises Broken for anything else.
     """
     mask, _ = read_mask_png(png, max_pixels=max_pixels)
-    return encode_png(tinted(_fitted(mask, max_side), threshold), level=6)
+    return encode_png(tinted(_fitted(mask, max_side), threshold, fill), level=6)
 
 
-def tinted(mask: Pixels, threshold: float) -> Pixels:
+def tinted(mask: Pixels, threshold: float, fill: float = FILL) -> Pixels:
     """A soft mask [H,W] uint8 as [H,W,4] uint8 RGBA: one colour, more opaque where it is more certain, outlined."""
     certainty = mask.astype(np.float32) / 255
-    opacity = np.where(certainty >= VISIBLE_FROM, certainty * FILL, 0)
+    opacity = np.where(certainty >= VISIBLE_FROM, certainty * fill, 0)
     picture = np.empty((*mask.shape, 4), np.uint8)
     picture[..., :3] = VERMILION
     picture[..., 3] = np.rint(opacity * 255)

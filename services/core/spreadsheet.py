@@ -1,7 +1,7 @@
 """Lines of CSV that a spreadsheet shows and never runs.
 
-In: cells. Out: one line, quoted as RFC 4180 has it. Names and ids come from strangers, and programs that open CSV take a
-cell that begins with `=` for a formula.
+In: cells. Out: one line, quoted as RFC 4180 has it. Names and ids come from strangers, and programs that open CSV take
+a cell that begins with `=` for a formula.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import csv
 import io
 from collections.abc import Iterable
 
-STARTS_OF_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+STARTS_OF_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""Their wide forms count, too."""
 
 
 def csv_line(cells: Iterable[str | None]) -> str:
@@ -22,4 +23,4 @@ def csv_line(cells: Iterable[str | None]) -> str:
 
 def harmless(cell: str) -> str:
     """A cell that is text to every spreadsheet."""
-    return f"'{cell}" if cell.startswith(STARTS_OF_FORMULAS) else cell
+    return f"'{cell}" if cell.lstrip(" ").startswith(STARTS_OF_FORMULAS) else cell

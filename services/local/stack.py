@@ -7,6 +7,7 @@ the command line and the workers take them. A component whose address is given f
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from cryptography.fernet import Fernet
 
 from services.core.errors import PentimentoError
 from services.local.files import write_private
@@ -67,7 +70,8 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """Settings of every process of ours, as variables."""
         embedding = {"PENTIMENTO_EMBEDDER__ENABLED": "true"} if self.options.embedder else {}
-        return self.addresses.environment(self.data_dir) | self._serving | embedding
+        keys = {"PENTIMENTO_WEBHOOKS__KEYS": os.environ.get("PENTIMENTO_WEBHOOKS__KEYS") or self._webhook_keys()}
+        return self.addresses.environment(self.data_dir) | self._serving | embedding | keys
 
     @property
     def state(self) -> StackState:
@@ -159,6 +163,13 @@ class Stack:
             "PENTIMENTO_SERVING__STORE": str(torchserve.store),
         }
         return torchserve.url, torchserve.key_file
+
+    def _webhook_keys(self) -> str:
+        """The key that seals webhook secrets, made at first need."""
+        file = self.data_dir / "webhooks.key"
+        if not file.exists():
+            write_private(file, Fernet.generate_key().decode())
+        return json.dumps([file.read_text()])
 
     def _programs(self) -> None:
         """Workers, the web process, and what was asked for besides.

@@ -60,7 +60,7 @@ async def opened(
 
     objects = open_objects(settings.objects)
     workers = Workers(count=settings.serving.workers, startup_timeout_s=settings.serving.startup_timeout_s)
-    key_file, token = settings.models.key_file, _token(settings)
+    key_file, token = settings.models.key_file, _management_token(settings)
     serving = Serving(settings.serving.management_url, key_file=key_file, token=token, workers=workers)
     counters = Counters(settings.serving.metrics_url) if settings.serving.metrics_url else None
     releases, promotions = Releases(database), Promotions(database)
@@ -110,3 +110,9 @@ async def _answered(settings: Settings, model: str, version: str | None, pair: P
 
 def _token(settings: Settings) -> str | None:
     return settings.models.token.get_secret_value() if settings.models.token else None
+
+
+def _management_token(settings: Settings) -> str | None:
+    """TorchServe has a key of its own for the management API."""
+    token = settings.serving.token
+    return token.get_secret_value() if token else _token(settings)

@@ -7,16 +7,15 @@ out of it; see `stage.py` for why.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import faust
-from aiokafka.helpers import create_ssl_context
 
 from services.core.envelope import Message, as_headers
 from services.core.topology import Group
+from services.opening import kafka_connection
 from services.settings import KafkaSettings, StageSettings
 from services.stream import exits
 from services.stream.stage import Stage
@@ -110,9 +109,7 @@ def _message(raw: Any) -> Message:
 
 def _credentials(kafka: KafkaSettings) -> Any:
     """Faust's credentials for the broker, or None where it asks for none."""
-    context: ssl.SSLContext | None = None
-    if kafka.security_protocol in ("SSL", "SASL_SSL"):
-        context = create_ssl_context(cafile=str(kafka.ca_file) if kafka.ca_file else None)
+    context = kafka_connection(kafka).tls()  # the same as everything else that speaks to the brokers
     match kafka.security_protocol:
         case "PLAINTEXT":
             return None

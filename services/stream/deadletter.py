@@ -78,13 +78,3 @@ def dead_letter(
         upload_id=upload_id,
         failed_at=now,
     )
-
-
-def redriven(letter: DeadLetter) -> Message:
-    """The original message of a dead letter, byte for byte, to be sent to its topic again with the same ids."""
-    return Message(
-        topic=letter.source_topic,
-        key=letter.source_key,
-        value=letter.source_value,
-        headers=letter.source_headers,
-    )

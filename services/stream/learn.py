@@ -32,6 +32,7 @@ class Learn:
         policy: Policy,
         now: Callable[[], datetime],
         seen: Callable[[VerdictReached], None],
+        found: Callable[[HardCaseFound], None],
     ) -> None:
         self._verdicts = verdicts
         self._hard_cases = hard_cases
@@ -40,6 +41,7 @@ class Learn:
         self._policy = policy
         self._now = now
         self._seen = seen
+        self._found = found
 
     async def verdict(self, verdict: VerdictReached) -> Sequence[Event]:
         """Projects a verdict, and puts it into a review case where a person has to look.
@@ -71,5 +73,6 @@ class Learn:
 
     async def _published(self, case: HardCaseFound | None) -> Sequence[Event]:
         if case is not None and await self._hard_cases.add(case):
+            self._found(case)
             return (case,)
         return ()

@@ -129,7 +129,8 @@ class Stage(Generic[E]):
             self._progress.finished()
             seconds = self._world.clock() - started
             self._telemetry.metrics.messages.labels(self._group, message.topic, outcome).inc()
-            self._telemetry.metrics.message_seconds.labels(self._group, message.topic).observe(seconds)
+            times = self._telemetry.metrics.message_seconds.labels(self._group, message.topic)
+            times.observe(seconds, self._telemetry.exemplar())
             log.info(
                 "handled", group=self._group, topic=message.topic, partition=message.partition, offset=message.offset,
                 upload_id=attempt.upload_id, outcome=outcome, attempts=attempt.number, ms=round(seconds * 1000, 1),

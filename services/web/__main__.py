@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -18,19 +19,31 @@ from fastapi import FastAPI
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
+from services.clients.deliveries import Deliveries
 from services.clients.events import EventReader, EventSender
+from services.clients.models import Watch
 from services.core.errors import PentimentoError
-from services.opening import kafka_connection, open_objects, read_policy
+from services.finding import open_finder
+from services.opening import (
+    kafka_connection,
+    open_models,
+    open_objects,
+    open_vault,
+    open_webhook_fetcher,
+    read_policy,
+)
 from services.settings import Settings, WebSettings, load_settings
-from services.telemetry import configure
+from services.telemetry import Telemetry, configure
 from services.web.app import create_app
 from services.web.auth import refusal
+from services.web.live import Feed
 from services.web.opening import sign_in_options
 from services.web.parts import Options, Parts, SignInOptions
 from services.web.review.publishing import Publisher, publishing
+from services.webhooks.sender import Sender, stop_sending
 
 log = structlog.get_logger()
-CONNECTIONS = 64  # at once; more are answered with 503 instead of piling up in memory
+CONNECTIONS = 64  # at once, beside the live feed's; more are answered with 503 instead of piling up in memory
 SHUTDOWN_S = 10
 EXIT_AWAY = 1
 EXIT_CONFIGURATION = 2
@@ -57,6 +70,8 @@ async def serve(settings: Settings, sign_in: SignInOptions) -> None:
         stack.push_async_callback(sender.stop)
         objects = open_objects(settings.objects)
         stack.callback(objects.close)
+        models = open_models(settings.models, Watch())
+        stack.push_async_callback(models.close)
         parts = Parts(
             database=database,
             verdicts=Verdicts(database),
@@ -65,27 +80,54 @@ async def serve(settings: Settings, sign_in: SignInOptions) -> None:
             reader=EventReader(connection, timeout_s=settings.kafka.request_timeout_s),
             telemetry=telemetry,
             now=lambda: datetime.now(UTC),
+            seek=open_finder(settings, database, objects, stack).seek,
+            models=models,
         )
         app = create_app(parts, _options(settings, sign_in))
         await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
-            await _server(app).serve(sockets=[listener])
+            server = _server(app, settings.web.live_connections)
+            if settings.webhooks.in_web and settings.webhooks.keys:
+                await _send_beside(server, database, settings, telemetry, stack)
+            await server.serve(sockets=[listener])
         log.info("stopped")
 
 
+async def _send_beside(
+    server: uvicorn.Server, database: Database, settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
+) -> None:
+    """Sends to webhooks until the stack is closed. Should that end by itself, the server ends, too."""
+    fetcher = open_webhook_fetcher(settings.webhooks)
+    stack.push_async_callback(fetcher.close)
+    sender = Sender(
+        deliveries=Deliveries(database),
+        fetcher=fetcher,
+        vault=open_vault(settings.webhooks),
+        settings=settings.webhooks,
+        telemetry=telemetry,
+        source=settings.source,
+        now=lambda: datetime.now(UTC),
+    )
+    sending = asyncio.create_task(sender.run())
+    sending.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    stack.push_async_callback(stop_sending, sending)
+
+
 def _options(settings: Settings, sign_in: SignInOptions) -> Options:
-    policy = read_policy(settings.policy)
     return Options(
         source=settings.source,
         max_bytes=settings.intake.max_bytes,
         max_pixels=settings.intake.max_pixels,
-        mask_threshold=policy.mask_threshold,
         token=settings.web.token.get_secret_value() if settings.web.token else None,
-        policy=policy,
+        live_connections=settings.web.live_connections,
+        index_stale_s=settings.intake.index_stale_s,
+        policy=read_policy(settings.policy),
         review=settings.review,
         sign_in=sign_in,
+        limits=settings.limits,
+        webhooks=settings.webhooks,
     )
 
 
@@ -95,16 +137,25 @@ def _listener(web: WebSettings) -> socket.socket:
     return socket.create_server((web.host, web.port), family=family)
 
 
-def _server(app: FastAPI) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """Ends the live streams as soon as it is told to stop: they would otherwise hold it up until its patience ends."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        feed: Feed = self.config.app.state.feed  # type: ignore[union-attr]
+        asyncio.get_running_loop().call_soon_threadsafe(feed.close)
+
+
+def _server(app: FastAPI, live_connections: int) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,  # our own logging is set up already
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=CONNECTIONS + live_connections,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def main() -> int:

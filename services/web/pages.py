@@ -20,8 +20,8 @@ from services.core.events import Decision, Path, VerdictReached
 from services.core.evidence import NOTES
 from services.web.current import csrf_field, csrf_token, visitor
 
-Kind = Literal["upload", "mask", "original"]
-Size = Literal["thumb", "view"]
+Kind = Literal["upload", "original", "aligned", "difference", "mask", "outline", "flagged"]
+Size = Literal["thumb", "view", "full"]
 
 DECISIONS: dict[Decision, str] = {
     Decision.MANIPULATED: "Manipulated",
@@ -38,7 +38,13 @@ PATHS: dict[Path, str] = {
     Path.REJECTED: "could not be judged",
     Path.REVIEWED: "decided by a moderator",
 }
-NAVIGATION = (("Verdicts", "/"),)
+NAVIGATION = (
+    ("Verdicts", "/"),
+    ("Review", "/review"),
+    ("Overview", "/overview"),
+    ("Search", "/search"),
+    ("Upload", "/upload"),
+)
 """The pages in the head of every page: label and path. A page names its own with `{% set section = "/review" %}`."""
 
 
@@ -57,6 +63,11 @@ def picture_link(verdict: VerdictReached, kind: Kind, size: Size) -> str:
 def verdict_link(tenant: str, upload_id: str, *, api: bool = False) -> str:
     """The page of a verdict, or its JSON twin."""
     return f"{'/api/v1' if api else ''}/verdicts/{_segment(tenant)}/{_segment(upload_id)}"
+
+
+def original_link(tenant: str, original_id: str) -> str:
+    """Where an original says whether it can be found."""
+    return f"/api/v1/originals/{_segment(tenant)}/{_segment(original_id)}"
 
 
 def list_link(*, api: bool = False, **query: str | None) -> str:
@@ -106,6 +117,7 @@ def _environment() -> Environment:
         "minute": _minute,
         "milliseconds": _milliseconds,
         "bytes": _bytes,
+        "segment": _segment,
     }
     environment.globals |= {
         "DECISIONS": DECISIONS,

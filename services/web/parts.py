@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.clients.audit import Audit
+from services.clients.candidates import Neighbour
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender
+from services.clients.models import Models
 from services.clients.objects import Objects
 from services.clients.oidc import Provider
 from services.core.access import ClaimRules
+from services.core.events import Candidate, Fingerprint, StoredImage
 from services.core.policy import DEFAULT_POLICY, Policy
-from services.settings import ReviewSettings
+from services.settings import LimitSettings, ReviewSettings, WebhookSettings
 from services.telemetry import Telemetry
 
 NO_RULES = ClaimRules("groups", {}, {})
@@ -38,26 +41,51 @@ class SignInOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Sought:
+    """What a picture turned out to be near to: `near` by its hash alone, `candidates` as lookup confirmed them.
+
+    The picture itself is not stored: `image` says what it is, and where it would lie.
+    """
+
+    image: StoredImage
+    fingerprint: Fingerprint
+    near: tuple[Neighbour, ...]
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+
+
+Seek = Callable[[str, bytes], Awaitable[Sought]]
+"""A tenant and the bytes of a file that somebody wants to find. Raises Rejected for what is no picture to look at."""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """The settings that pages and API need. `token` is an administrator's bearer token, for programs and the login.
 
-    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `mask_threshold` 0..1: policy.
+    `max_bytes` limits an uploaded file, `max_pixels` what is decoded to be shown. `policy` is the one in force.
+    `live_connections`: browsers that follow the feed at once. `index_stale_s`: how long an original may wait.
     """
 
     source: str
     max_bytes: int
     max_pixels: int
-    mask_threshold: float
     token: str | None = None
-    sign_in: SignInOptions = SignInOptions()
+    live_connections: int = 32
+    index_stale_s: float = 60.0
     policy: Policy = DEFAULT_POLICY
     review: ReviewSettings = field(default_factory=ReviewSettings)
+    sign_in: SignInOptions = SignInOptions()
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The clients, opened; whoever opened them closes them. `database`: routers make the clients of their own tables,
-    but for the audit log, which is one, so that entries can share transactions."""
+    but for the audit log, which is one, so that entries can share transactions.
+
+    Without `seek` nothing is found by a picture; without `models` nobody says what serves.
+    """
 
     database: Database
     verdicts: Verdicts
@@ -66,6 +94,8 @@ class Parts:
     reader: EventReader
     telemetry: Telemetry
     now: Callable[[], datetime]
+    seek: Seek | None = None
+    models: Models | None = None
     audit: Audit = field(init=False)
 
     def __post_init__(self) -> None:

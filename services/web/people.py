@@ -104,8 +104,8 @@ def pages(registrar: Registrar) -> APIRouter:
 
     @routes.post("/link")
     async def link(request: Request, person: Who, subject: Annotated[str, Form(max_length=200)]) -> Response:
-        path = await registrar.link(person, subject)
-        return await page(person, link=f"{str(request.base_url).rstrip('/')}{path}", of=subject)
+        link = await registrar.link(person, subject, base=str(request.base_url))
+        return await page(person, link=link, of=subject)
 
     @routes.post("/sign-out")
     async def sign_out(person: Who, subject: Annotated[str, Form(max_length=200)]) -> Response:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +24,7 @@ log = structlog.get_logger()
 
 STATUS_OF_CODE = {"too_large": 413, "object_missing": 404}
 TITLES = {
+    400: "Not understood",
     401: "Token required",
     403: "Not allowed",
     404: "Not found",
@@ -32,7 +34,7 @@ TITLES = {
     415: "Unsupported media type",
     421: "Wrong host",
     422: "Not usable",
-    429: "Too many attempts",
+    429: "Too many requests",
     500: "Our fault",
     503: "Away for now",
 }
@@ -51,6 +53,32 @@ class Problem:
     @property
     def title(self) -> str:
         return TITLES.get(self.status, "Error")
+
+
+class ProblemShown(BaseModel):
+    """How a problem looks to a program (RFC 9457)."""
+
+    type: Annotated[str, Field(description="`urn:pentimento:problem:` and a stable code.")]
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="For a person.")]
+    instance: Annotated[str, Field(description="The path that was asked for.")]
+    errors: Annotated[list[dict[str, str]], Field(description="What does not fit, and where (422).")] = []
+
+
+PROBLEM_SCHEMA = "Problem"
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route declares that may go wrong, for its `responses=`."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}}
+    return {
+        status: {"description": TITLES[status], "content": {"application/problem+json": schema}} for status in statuses
+    }
+
+
+PROBLEMS = problems(401, 403, 404, 422, 429, 503)
+"""What may go wrong with any route; every route of the app has it. Others: `responses=problems(409)`."""
 
 
 class Refused(Exception):

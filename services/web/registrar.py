@@ -26,6 +26,7 @@ class Registrar:
 
     parts: Parts
     sessions: Sessions
+    public_url: str | None = None
 
     async def shown(self, giver: Person, *, after: str = "", limit: int = 200) -> list[Account]:
         """The accounts that somebody could have added, by subject."""
@@ -74,15 +75,16 @@ class Registrar:
             await self.sessions.end(subject)
         return changed
 
-    async def link(self, giver: Person, subject: str) -> str:
-        """The path of a one-time link for somebody, `/enter#...`."""
+    async def link(self, giver: Person, subject: str, *, base: str) -> str:
+        """A one-time link for somebody: at the public URL, or at `base` where none is set."""
         account = await self.find(giver, subject)
         if account.origin == "oidc":
             raise Refused(409, "provider_decides", f"{account.name} signs in at the OpenID provider.")
         if account.disabled:
             raise Refused(409, "disabled", f"The account of {account.name} is disabled.")
         await self.parts.audit.record(giver, "link_made", details={"subject": subject})
-        return f"/enter#{await SignIns(self.parts.database).invite(subject, self.parts.now())}"
+        ticket = await SignIns(self.parts.database).invite(subject, self.parts.now())
+        return f"{(self.public_url or base).rstrip('/')}/enter#{ticket}"
 
     async def sign_out(self, giver: Person, subject: str) -> int:
         """End all sessions of somebody. How many there were."""

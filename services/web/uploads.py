@@ -1,7 +1,8 @@
 """Uploads over HTTP: a file becomes an object and an `ImageUploaded` event.
 
-In: `multipart/form-data` with the file `image`, and optionally `upload_id` and `tenant`. Out: 202 once Kafka has
-acknowledged the event, with the address where the verdict will be. Nothing is decoded here; the guard does that.
+In: `multipart/form-data` with the file `image`, and optionally `upload_id` and `tenant`; optionally an idempotency key.
+Out: 202 once Kafka has acknowledged the event, with the address where the verdict will be. Nothing is decoded here; the
+guard does that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive
 
@@ -27,9 +28,10 @@ from services.core.errors import Rejected
 from services.core.events import ImageUploaded, ObjectImage
 from services.core.intake.keys import incoming_key
 from services.web.access import Who, at_least, seen
+from services.web.idempotency import PARAMETER, fingerprint_of, once
 from services.web.pages import verdict_link
 from services.web.parts import Options, Parts
-from services.web.problems import Refused
+from services.web.problems import Refused, problems
 
 FORM_BYTES = 10_000  # what boundaries and the other fields may add to the file
 AT_ONCE = 4  # files in memory beside each other
@@ -77,32 +79,43 @@ def router(parts: Parts, options: Options) -> APIRouter:
         "/api/v1/uploads",
         status_code=202,
         response_model=Accepted,
-        openapi_extra=FORM,
+        summary="Upload an image",
+        responses=problems(409, 413, 415),
+        openapi_extra={**FORM, **PARAMETER},
         dependencies=[Depends(at_least(Role.MODERATOR))],
     )
-    async def upload(request: Request, person: Who) -> JSONResponse:
-        _check_announced_length(request, options.max_bytes)
+    async def upload(request: Request, person: Who) -> Response:
+        """The verdict comes later, where the answer says."""
+        refuse_long(request, options.max_bytes)
         async with room:
-            form = await _form(request, options.max_bytes + FORM_BYTES)
+            form = await form_of(request, options.max_bytes + FORM_BYTES)
             try:
                 event, data = await _read(form, person, parts, options.max_bytes)
+                # By what the form says: a client that sends it again draws another boundary.
+                asked = fingerprint_of(str(form.get("upload_id") or ""), event.tenant, event.filename, event.sha256)
             finally:
                 await form.close()
-            await _check_conflict(parts.verdicts, event)
-            await parts.objects.put(_key(event), data, "application/octet-stream")
-        await _send(event, parts, options.source)
-        return _accepted(event)
+
+            async def taken() -> Response:
+                await _check_conflict(parts.verdicts, event)
+                await parts.objects.put(_key(event), data, "application/octet-stream")
+                await _send(event, parts, options.source)
+                return _accepted(event)
+
+            return await once(request, asked, taken)
 
     return routes
 
 
-def _check_announced_length(request: Request, max_bytes: int) -> None:
+def refuse_long(request: Request, max_bytes: int) -> None:
+    """Raises Rejected where the request says itself that it is too long."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes + FORM_BYTES:
         raise Rejected("too_large", f"The request has {announced} bytes, an image may have {max_bytes}.")
 
 
-async def _form(request: Request, limit: int) -> FormData:
+async def form_of(request: Request, limit: int) -> FormData:
+    """The form with at most one file. Raises Rejected beyond `limit` bytes, Refused where it cannot be read."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refused(415, "not_multipart", "Send multipart/form-data with the file in the field `image`.")
     limited = Request(request.scope, _limited(request.receive, limit))

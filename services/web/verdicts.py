@@ -21,24 +21,21 @@ from services.core.access import Person, Role
 from services.core.events import Decision, VerdictReached
 from services.web.access import Who, at_least, tenants_of
 from services.web.pages import list_link, render
+from services.web.paging import Limit, Page, Place
 from services.web.problems import Refused
 
 PAGE = 24
-MOST = 200
 READERS = [Depends(at_least(Role.VIEWER))]
 
 Decisions = Annotated[list[Decision] | None, Query(description="Only these decisions; may be given several times.")]
 Tenant = Annotated[str | None, Query(max_length=100, description="Only this tenant's uploads.")]
 UploadId = Annotated[str | None, Query(max_length=200, description="Only the upload with this id.")]
-Place = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
 
 
-class VerdictPage(BaseModel):
-    """A page of verdicts. `next_cursor` and `next` are absent on the last one."""
+class VerdictPage(Page):
+    """A page of verdicts, the newest first."""
 
     verdicts: list[VerdictReached]
-    next_cursor: str | None = None
-    next: str | None = None
 
 
 class VerdictHistory(BaseModel):
@@ -57,7 +54,7 @@ class Found:
 
 
 def pages(verdicts: Verdicts) -> APIRouter:
-    """The list and the single verdict, for people."""
+    """The list, for people. A single verdict's page is `evidence.py`'s."""
     routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False, dependencies=READERS)
 
     @routes.get("/")
@@ -81,12 +78,6 @@ def pages(verdicts: Verdicts) -> APIRouter:
         }
         return render("verdicts.html", values)
 
-    # An upload id may contain slashes, hence `:path`.
-    @routes.get("/verdicts/{tenant}/{upload_id:path}")
-    async def one(person: Who, tenant: str, upload_id: str) -> HTMLResponse:
-        revisions = await _history(verdicts, person, tenant, upload_id)
-        return render("verdict.html", {"verdict": revisions[-1], "revisions": revisions})
-
     return routes
 
 
@@ -94,13 +85,13 @@ def api(verdicts: Verdicts) -> APIRouter:
     """Their JSON twins."""
     routes = APIRouter(prefix="/api/v1/verdicts", dependencies=READERS)
 
-    @routes.get("", response_model=VerdictPage, response_model_exclude_none=True)
+    @routes.get("", response_model=VerdictPage, response_model_exclude_none=True, summary="List verdicts")
     async def listed(
         person: Who,
         decision: Decisions = None,
         tenant: Tenant = None,
         upload_id: UploadId = None,
-        limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+        limit: Limit = 50,
         cursor: Place = None,
     ) -> VerdictPage:
         found = await _page(verdicts, _filter(person, decision, tenant, upload_id), limit, cursor)
@@ -113,15 +104,32 @@ def api(verdicts: Verdicts) -> APIRouter:
 
     @routes.get("/{tenant}/{upload_id:path}", response_model=VerdictHistory, response_model_exclude_none=True)
     async def one(person: Who, tenant: str, upload_id: str) -> VerdictHistory:
-        revisions = await _history(verdicts, person, tenant, upload_id)
+        """One upload's verdict and its revisions."""
+        revisions = await history(verdicts, person, tenant, upload_id)
         return VerdictHistory(verdict=revisions[-1], revisions=revisions)
 
     return routes
 
 
-async def newest(verdicts: Verdicts, person: Person, tenant: str, upload_id: str) -> VerdictReached:
-    """The verdict in force. Raises Refused (404) where there is none, or none that the person may see."""
-    return (await _history(verdicts, person, tenant, upload_id))[-1]
+async def history(verdicts: Verdicts, person: Person, tenant: str, upload_id: str) -> list[VerdictReached]:
+    """Every revision of an upload's verdict, the first one first. Raises Refused (404) where there is none that the
+    person may see."""
+    asked = _searchable(tenant) or "", _searchable(upload_id) or ""
+    # Others' uploads are answered word for word like uploads that never were.
+    revisions = await verdicts.get(*asked) if person.sees(tenant) else []
+    if not revisions:
+        text = f"There is no verdict for upload {upload_id!r} of tenant {tenant!r} yet."
+        raise Refused(404, "no_verdict", text)
+    return revisions
+
+
+def at_revision(revisions: list[VerdictReached], number: int | None) -> list[VerdictReached]:
+    """The revisions up to the one with this number; all of them for None. Raises Refused (404) where it is none."""
+    if number is None:
+        return revisions
+    if all(each.revision != number for each in revisions):
+        raise Refused(404, "no_revision", f"There is no revision {number} of the verdict.")
+    return [each for each in revisions if each.revision <= number]
 
 
 def write_cursor(cursor: Cursor) -> str:
@@ -163,13 +171,3 @@ async def _page(verdicts: Verdicts, chosen: VerdictFilter, size: int, cursor: st
     found = await verdicts.find(chosen, limit=size + 1, before=before)  # one more, to know whether there is a next page
     more = len(found) > size
     return Found(found[:size], write_cursor(Cursor.after(found[size - 1])) if more else None)
-
-
-async def _history(verdicts: Verdicts, person: Person, tenant: str, upload_id: str) -> list[VerdictReached]:
-    asked = _searchable(tenant) or "", _searchable(upload_id) or ""
-    # Others' uploads are answered word for word like uploads that never were.
-    revisions = await verdicts.get(*asked) if person.sees(tenant) else []
-    if not revisions:
-        text = f"There is no verdict for upload {upload_id!r} of tenant {tenant!r} yet."
-        raise Refused(404, "no_verdict", text)
-    return revisions

@@ -36,7 +36,6 @@ OPTIONS = Options(
     source="/test",
     max_bytes=200_000,
     max_pixels=4_000_000,
-    mask_threshold=0.5,
     token=WEB_TOKEN,
     sign_in=SignInOptions(attempts=3),
 )

@@ -16,7 +16,7 @@ from services.clients.audit import Audit, AuditFilter
 from services.clients.candidates import Candidates
 from services.clients.database import Database
 from services.clients.erasure import Erasures
-from services.clients.late import LateQueue
+from services.clients.late import Uploads
 from services.core.access import Person, Role
 from services.core.errors import Broken, Unavailable
 from services.core.spreadsheet import csv_line, harmless
@@ -109,7 +109,7 @@ async def test_an_erasure_takes_the_pictures_name_and_leaves_the_entry(access_da
     tenant = uuid4().hex
     seen = picture("erased", original_id="u-erased", tenant=tenant)
     await Candidates(access_database).register(seen)
-    await LateQueue(access_database).remember(tenant, "u-erased", seen.image.sha256)
+    await Uploads(access_database).remember(tenant, "u-erased", seen.image.sha256)
     audit = Audit(access_database)
     for upload_id in ("u-erased", "u-kept"):
         await audit.record(ADA, "picture_viewed", tenant=tenant, upload_id=upload_id, details={"kind": "upload"})

@@ -31,6 +31,9 @@ async def test_a_link_signs_somebody_in_once(house: House) -> None:
         assert again.status_code == 401
         assert "used before" in again.text
         assert "set-cookie" not in again.headers
+    stored = await People(house.parts.database).get(ada.subject)
+    assert stored is not None
+    assert stored.seen_at == house.clock.now()
     newest = (await house.logged(action="signed_in"))[0]
     assert (newest.subject, newest.details["by"]) == (ada.subject, "link")
     assert (await house.logged(action="sign_in_refused"))[0].details["by"] == "link"

@@ -53,8 +53,8 @@ def pentimento(tmp_path: Path) -> Pentimento:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Kafka, PostgreSQL, TorchServe with the embedder, and the workers; without the web process."""
-    with running_stack(tmp_path_factory.mktemp("cli") / "data", StackOptions(web=False, embedder=True)) as running:
+    """Kafka, PostgreSQL, TorchServe with the embedder, the workers and the web process."""
+    with running_stack(tmp_path_factory.mktemp("cli") / "data", StackOptions(embedder=True)) as running:
         yield running
 
 

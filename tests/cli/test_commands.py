@@ -12,7 +12,7 @@ import pytest
 
 from services.cli.console import duration
 from services.cli.originals import original_id
-from services.cli.replay import preview
+from services.core.letters import preview
 from services.core.policy import DEFAULT_POLICY
 from tests.cli.conftest import SAMPLES, Pentimento
 

@@ -52,9 +52,10 @@ async def test_a_database_of_version_2_gets_its_uploads_and_everything_new(fresh
             "drop table upload, late, late_cut, late_pace, late_tenant, stop_entry, embedding, embedder, annotation, "
             "visual_word, worded, word_space, model_version, promotion, shadow, rejudge, rejudge_run, "
             "dataset_sample, dataset_shard, dataset_version, sample, sample_picture, sample_group, erasure, round, "
+            "person, api_token, web_session, sign_in_ticket, sign_in_flow, sign_in_failure, audit, audit_upload, "
+            "webhook_attempt, webhook_delivery, webhook, kept_answer, "
             "review_person, review_honeypot, review_mask, review_outcome, review_decision, review_note, review_claim, "
-            "review_member, review_case, "
-            "person, api_token, web_session, sign_in_ticket, sign_in_flow, sign_in_failure, audit, audit_upload"
+            "review_member, review_case"
         )
         await connection.execute("update schema_version set version = 2")
     await database.migrate()

@@ -286,6 +286,9 @@ async def sent_at_last(sender: EventSender, message: Message) -> None:
         {"security_protocol": "SASL_SSL", "username": "kim"},
         {"security_protocol": "PLAINTEXT", "username": "kim", "password": "secret"},
         {"security_protocol": "SASL_PLAINTEXT", "username": "kim", "password": "secret", "ca_file": Path("ca.pem")},
+        {"security_protocol": "SSL", "certificate_file": Path("our.pem")},
+        {"security_protocol": "SSL", "key_file": Path("our.key")},
+        {"security_protocol": "PLAINTEXT", "certificate_file": Path("our.pem"), "key_file": Path("our.key")},
     ],
 )
 def test_credentials_that_are_missing_or_would_go_unused_are_refused(options: dict[str, Any]) -> None:

@@ -470,6 +470,34 @@ async def test_tls_checks_the_name_though_the_connection_goes_to_an_address(
     else:
         with pytest.raises(Rejected, match="certificate"):
             await fetch.fetch(f"https://{host}:{server.port}/picture.jpg")
+        with pytest.raises(Rejected, match="certificate"):
+            await fetch.post(f"https://{host}:{server.port}/picture.jpg", b"{}", {})
         assert server.asked == []
     await fetch.close()
     listening.close()
+
+
+# -- posting ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_post_tells_status_and_waiting_time_and_follows_nothing(server: Server) -> None:
+    fetch = fetcher(server)
+    here = f"http://photos.example:{server.port}"
+    assert await fetch.post(f"{here}/moved", b"{}", {}) == Answer(f"{here}/moved", 302)
+    assert await fetch.post(f"{here}/busy", b"{}", {}) == Answer(f"{here}/busy", 503, retry_after_s=7)
+    assert (await fetch.post(f"{here}/endless", b"{}", {})).status == 200  # its body is not read
+    assert [path for path, _ in server.asked] == ["/moved", "/busy", "/endless"]
+    await fetch.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://inside.example:{port}/", "http://169.254.169.254:{port}/", "file:///etc/passwd"]
+)
+async def test_a_post_goes_nowhere_that_a_picture_is_not_fetched_from(server: Server, url: str) -> None:
+    names = Names(**{"inside_example": ["10.0.0.7"], "169_254_169_254": ["169.254.169.254"]})
+    fetch = fetcher(server, allowed_hosts=("*.example", "169.254.169.254"), resolver=names)
+    with pytest.raises(Rejected) as caught:
+        await fetch.post(url.format(port=server.port), b"{}", {})
+    assert caught.value.code == "url_not_allowed"
+    assert server.asked == []
+    await fetch.close()

@@ -100,6 +100,14 @@ def test_the_picture_of_the_flow_names_every_group_stage_and_topic() -> None:
             assert name in words or name == topology.REVIEWS, name
 
 
+def test_the_page_about_events_has_the_topics_of_the_topology() -> None:
+    page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    for topic in topology.TOPICS.values():
+        kept = "for ever" if topic.retention_hours is None else f"{topic.retention_hours // 24} days"
+        line = f"| `{topic.name}` | {topic.partitions} | {kept} | {topic.cleanup} | {topic.max_message_bytes:,} |"
+        assert line in page
+
+
 def test_the_page_about_events_names_every_topic_and_type() -> None:
     page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
     for event in EVENTS:

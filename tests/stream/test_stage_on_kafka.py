@@ -19,8 +19,8 @@ from services.clients.events import EventReader, EventSender, KafkaConnection
 from services.core import topology
 from services.core.envelope import Message, decode, encode
 from services.core.events import DeadLetter, ImageUploaded, InlineImage, VerdictReached
+from services.core.letters import redriven
 from services.local.kafka import Kafka
-from services.stream.deadletter import redriven
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import hashlib
 import io
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -18,12 +18,14 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.events import EventReader, EventSender, KafkaConnection
 from services.clients.objects import Objects
+from services.clients.review_cases import ReviewCases
 from services.core.events import (
     Candidate,
     CocoRle,
@@ -38,17 +40,21 @@ from services.core.events import (
 )
 from services.core.intake.keys import image_key, mask_key
 from services.core.pixels import encode_png
+from services.core.policy import DEFAULT_POLICY
+from services.core.review.cases import need
+from services.finding import open_finder
 from services.local.kafka import Kafka
 from services.local.postgres import Postgres
-from services.settings import TelemetrySettings
+from services.settings import Settings, TelemetrySettings
 from services.telemetry import Telemetry, open_telemetry
 from services.web.app import create_app
 from services.web.parts import Options, Parts
+from tests.web.chromium import CHROMIUM, QUIET
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SIZE = (360, 240)
 TOKEN = "a-token-that-is-long-enough"
-OPTIONS = Options(source="/test", max_bytes=200_000, max_pixels=4_000_000, mask_threshold=0.5)
+OPTIONS = Options(source="/test", max_bytes=200_000, max_pixels=4_000_000)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +79,7 @@ async def parts(
     sender = EventSender(connection)
     await sender.start()
     objects = Objects(tmp_path_factory.mktemp("objects").as_uri())
+    stack = AsyncExitStack()
     yield Parts(
         database=database,
         verdicts=Verdicts(database),
@@ -81,9 +88,26 @@ async def parts(
         reader=EventReader(connection),
         telemetry=telemetry,
         now=lambda: datetime.now(UTC),
+        seek=open_finder(Settings(), database, objects, stack).seek,
     )
+    await stack.aclose()
     objects.close()
     await sender.stop()
+
+
+@pytest.fixture(scope="session")
+def bare(database: Database, telemetry: Telemetry, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """Parts without a broker, for tests that send and read no events."""
+    nowhere = KafkaConnection("127.0.0.1:1")
+    return Parts(
+        database=database,
+        verdicts=Verdicts(database),
+        objects=Objects(tmp_path_factory.mktemp("bare").as_uri()),
+        sender=EventSender(nowhere),
+        reader=EventReader(nowhere),
+        telemetry=telemetry,
+        now=lambda: datetime.now(UTC),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +141,8 @@ def calling(app: FastAPI, host: str = "127.0.0.1") -> httpx.AsyncClient:
 async def listening(app: FastAPI) -> AsyncIterator[str]:
     """The app on a real socket; its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:  # listens already: a client waits, and is never refused
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -126,16 +151,51 @@ async def listening(app: FastAPI) -> AsyncIterator[str]:
             await serving
 
 
+# -- a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests; each page is a profile of its own."""
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        await opened.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page that fails the test when the console complains, as it does about a broken security policy."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 720})
+    opened = await context.new_page()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    opened.on("console", hear)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    await context.close()
+    assert complaints == []
+
+
 # -- verdicts to look at --------------------------------------------------------------------------------------------
 
 
-def photo(seed: int, size: tuple[int, int] = SIZE) -> bytes:
-    """A JPEG with soft colours and a horizon, different for each seed, with a comment that must never be served."""
+def photo(seed: int, size: tuple[int, int] = SIZE, *, disc: bool = False) -> bytes:
+    """A JPEG with soft colours and a horizon, different for each seed, with a comment that must never be served.
+
+    With `disc`, something was added a little right of its middle.
+    """
     width, height = size
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     phase = np.random.default_rng(seed).uniform(0, 6, 3)
     waves = [0.5 + 0.4 * np.sin(phase[i] + 4 * x * (i + 1) + 5 * y) for i in range(3)]
     rgb = (np.stack(waves, axis=-1) * 255).astype(np.uint8)
+    if disc:
+        rgb[np.hypot((x - 0.62) * width, (y - 0.5) * height) < height / 8] = (250, 240, 60)
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=90, comment=SECRET)
     return buffer.getvalue()
@@ -206,6 +266,38 @@ class Gallery:
                 }
             )
         )
+
+    async def doubtful(self, upload_id: str, seed: int, size: tuple[int, int] = SIZE) -> VerdictReached:
+        """A verdict for a person: an upload with a disc that its original, twice as large, does not have."""
+        verdict = await self.manipulated(upload_id, seed)
+        upload = photo(seed, size, disc=True)
+        original = await self.stored(photo(seed, (2 * size[0], 2 * size[1])), (2 * size[0], 2 * size[1]))
+        region = Region(x=size[0] // 2, y=size[1] // 3, width=size[0] // 4, height=size[1] // 3, area=0.083)
+        png = soft_mask(region, size)
+        await self.parts.objects.put(mask_key(png), png, "image/png")
+        assert verdict.mask is not None and verdict.candidate is not None
+        reason = Reason(code="differs_from_original", text=f"A part of the picture differs from agency-{seed}.")
+        changes = {
+            "decision": Decision.INCONCLUSIVE,
+            "score": 0.66,
+            "reasons": (reason,),
+            "image": await self.stored(upload, size),
+            "mask": verdict.mask.model_copy(update={"object_key": mask_key(png), "regions": (region,)}),
+            "candidate": verdict.candidate.model_copy(
+                update={
+                    "sha256": original.sha256,
+                    "object_key": original.object_key,
+                    "homography": (0.5, 0, -0.25, 0, 0.5, -0.25, 0, 0, 1),
+                }
+            ),
+        }
+        return await self.show(verdict.model_copy(update={**changes, "revision": 1}))
+
+    async def case(self, upload_id: str, seed: int) -> VerdictReached:
+        """A doubtful verdict that waits for somebody."""
+        verdict = await self.doubtful(upload_id, seed)
+        await ReviewCases(self.parts.database).follow(verdict, need(verdict, DEFAULT_POLICY), now=datetime.now(UTC))
+        return verdict
 
     async def no_evidence(self, upload_id: str, seed: int, **changes: object) -> VerdictReached:
         image = await self.stored(photo(seed))

@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
-
-import pytest
 from fastapi import FastAPI
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
+from tests.web.chromium import LIVE, LOADED, needs_chromium
 from tests.web.conftest import TOKEN, Gallery, listening
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-LOADED = "() => [...document.images].every(i => i.complete && i.naturalWidth > 0)"
-
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        await opened.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page that fails the test when the console complains, as it does about a broken security policy."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 720})
-    opened = await context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            complaints.append(message.text)
-
-    opened.on("console", hear)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    yield opened
-    await context.close()
-    assert complaints == []
+pytestmark = needs_chromium
 
 
 async def test_a_moderator_filters_opens_a_verdict_and_fades_its_mask(
@@ -61,18 +26,18 @@ async def test_a_moderator_filters_opens_a_verdict_and_fades_its_mask(
         assert await page.locator(".card").count() == 1
         await page.get_by_role("link", name="Verdict for market.jpg").click()
         await page.wait_for_url("**/forged-1")
-        await page.wait_for_function(LOADED)
-        mask, boxes = page.locator("#mask"), page.locator(".boxes")
+        await page.wait_for_function(LIVE)
+        marks, boxes = page.locator(".marks"), page.locator(".upload .boxes")
         slider = page.get_by_role("slider", name="Opacity of the mask")
         await slider.fill("0")
-        assert await mask.evaluate("m => getComputedStyle(m).opacity") == "0"
+        assert await marks.evaluate("m => getComputedStyle(m).opacity") == "0"
         await slider.press("End")
-        assert await mask.evaluate("m => getComputedStyle(m).opacity") == "1"
+        assert await marks.evaluate("m => getComputedStyle(m).opacity") == "1"
         assert not await boxes.is_visible()
-        await page.get_by_label("Regions").check()
+        await page.get_by_role("button", name="Regions").click()
         assert await boxes.is_visible()
-        upload = await page.locator(".upload .base").bounding_box()
-        assert upload == await mask.bounding_box()
+        upload = await page.get_by_role("img", name="The upload").bounding_box()
+        assert upload == await page.locator("#mask").bounding_box()
 
 
 async def test_a_page_fits_a_narrow_screen(app: FastAPI, page: Page, gallery: Gallery) -> None:
@@ -81,6 +46,7 @@ async def test_a_page_fits_a_narrow_screen(app: FastAPI, page: Page, gallery: Ga
     async with listening(app) as base:
         for address in (f"/?tenant={gallery.tenant}", f"/verdicts/{gallery.tenant}/forged-2"):
             await page.goto(base + address)
+            await page.wait_for_load_state("load")
             assert await page.evaluate("document.documentElement.scrollWidth") <= 360
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.review_cases import ReviewCases
@@ -34,6 +35,7 @@ from services.local.kafka import Kafka
 from services.local.postgres import Postgres
 from services.web.parts import Parts
 from tests.web.conftest import NOON, TOKEN, Gallery, photo
+from tests.webhooks.receiver import receiving
 
 
 @asynccontextmanager
@@ -85,6 +87,53 @@ async def test_it_serves_what_the_settings_say_and_stops_on_sigterm(
         running.send_signal(signal.SIGTERM)
         await logged(running, "stopped")
         assert await running.wait() == 0
+
+
+async def test_told_to_stop_it_ends_the_live_streams_and_waits_for_no_browser(
+    kafka: Kafka, postgres: Postgres, tmp_path: Path
+) -> None:
+    settings = {
+        "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "POSTGRES__DSN": postgres.dsn,
+        "OBJECTS__URL": (tmp_path / "objects").as_uri(),
+        "WEB__PORT": "0",
+    }
+    async with process(tmp_path, **settings) as running:
+        started = await logged(running, "started")
+        address = f"http://127.0.0.1:{started['port']}/api/v1/verdicts/live"
+        async with httpx.AsyncClient(timeout=60) as client, client.stream("GET", address) as answer:
+            lines = answer.aiter_lines()
+            assert await anext(lines) == "retry: 3000"
+            running.send_signal(signal.SIGTERM)
+            assert [line async for line in lines if line and not line.startswith(":")] == []  # it ends, whole
+        await logged(running, "stopped")
+        assert await running.wait() == 0
+
+
+async def test_it_sends_to_webhooks_beside(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
+    async with receiving() as receiver:
+        settings = {
+            "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "POSTGRES__DSN": postgres.dsn,
+            "OBJECTS__URL": (tmp_path / "objects").as_uri(),
+            "WEB__PORT": "0",
+            "WEBHOOKS__KEYS": json.dumps([Fernet.generate_key().decode()]),
+            "WEBHOOKS__ALLOWED_HOSTS": '["localhost"]',
+            "WEBHOOKS__ALLOWED_NETWORKS": '["127.0.0.0/8", "::1/128"]',
+            "WEBHOOKS__PORTS": f"[{receiver.port}]",
+            "WEBHOOKS__ALLOW_HTTP": "true",
+        }
+        async with process(tmp_path, **settings) as running:
+            base = f"http://127.0.0.1:{(await logged(running, 'started'))['port']}"
+            async with httpx.AsyncClient(base_url=f"{base}/api/v1", timeout=60) as client:
+                url = f"http://localhost:{receiver.port}/hook"
+                made = (await client.post("/webhooks", json={"url": url})).json()
+                await client.post(f"/webhooks/{made['id']}/test")
+                (ping,) = await receiver.until("/hook", 1)
+                assert ping.verified(made["secret"])
+            running.send_signal(signal.SIGTERM)
+            await logged(running, "stopped")
+            assert await running.wait() == 0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -29,8 +29,12 @@ Pixels = npt.NDArray[np.uint8]
 SIDE: Final = 800
 """Pixels of the longer side that words are sought in: objects that are pasted small have few features at 512."""
 
-STORED: Final = 500  # words that an original keeps, the strongest first
+STORED: Final = 1000  # words that an original keeps
 SOUGHT: Final = 1000  # features of an upload that are sought
+GRID: Final = 6
+"""Fields of either side among which features are dealt: the strongest of a picture crowd where it is busiest, and an
+object that is pasted elsewhere later may lie where it is not."""
+DETECTED: Final = 3  # times as many features are sought as are dealt
 CONTRAST: Final = 0.01  # SIFT's threshold: fainter than for verification, as agreement weeds out what is chance
 CELLS: Final = 2  # words that each of those is sought as: beside the cell that it lies in, the next nearest one
 
@@ -74,8 +78,8 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VisualWords:
-    """A picture's local features, strongest first: `words` [N,C] int64, nearest first, and `places` [N] int64, packed:
-    x and y, angle and size, a byte each."""
+    """A picture's local features, dealt so that the first of them are from all over it: `words` [N,C] int64, nearest
+    first, and `places` [N] int64, packed: x and y, angle and size, a byte each."""
 
     vocabulary: str
     words: Integers
@@ -101,17 +105,34 @@ def words_of(data: bytes, vocabulary: Vocabulary, *, most: int = SOUGHT, max_pix
 
 def look(grey: Pixels, vocabulary: Vocabulary, *, most: int = SOUGHT, cells: int = CELLS) -> VisualWords:
     """The words of a picture [H,W] uint8, whose longer side should be `SIDE` at most."""
-    keypoints, found = cv2.SIFT.create(nfeatures=most, contrastThreshold=CONTRAST).detectAndCompute(grey, None)
+    sift = cv2.SIFT.create(nfeatures=DETECTED * most, contrastThreshold=CONTRAST)
+    keypoints, found = sift.detectAndCompute(grey, None)
     if found is None or not len(keypoints):
         return VisualWords(vocabulary.name, np.zeros((0, cells), np.int64), np.zeros(0, np.int64))
-    order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")[:most]
-    kept = [keypoints[place] for place in order]
     longer = max(grey.shape)
-    points = np.array([keypoint.pt for keypoint in kept]) / longer
-    angles, sizes = (np.array([getattr(keypoint, name) for keypoint in kept]) for name in ("angle", "size"))
-    return VisualWords(
-        vocabulary.name, vocabulary.words(root_sift(found[order]), cells), packed(points, angles, sizes / longer)
+    points = np.array([keypoint.pt for keypoint in keypoints]) / longer
+    angles, sizes, strengths = (
+        np.array([getattr(keypoint, name) for keypoint in keypoints]) for name in ("angle", "size", "response")
     )
+    order = dealt(points, strengths)[:most]
+    return VisualWords(
+        vocabulary.name,
+        vocabulary.words(root_sift(found[order]), cells),
+        packed(points[order], angles[order], sizes[order] / longer),
+    )
+
+
+def dealt(points: Doubles, strengths: Doubles) -> Integers:
+    """[N] an order of features: the strongest of each of `GRID` x `GRID` fields, then the second of each, and so on.
+
+    `points` [N,2] in shares of the longer side. In a turn the stronger one comes first.
+    """
+    field = np.clip(np.floor(points * GRID), 0, GRID - 1).astype(np.int64) @ np.array([GRID, 1])
+    by_field = np.lexsort((-strengths, field))
+    _, starts, counts = np.unique(field[by_field], return_index=True, return_counts=True)
+    turn = np.empty(len(points), np.int64)
+    turn[by_field] = np.arange(len(points)) - np.repeat(starts, counts)
+    return np.lexsort((-strengths, turn)).astype(np.int64)
 
 
 def packed(points: Doubles, angles: Doubles, sizes: Doubles) -> Integers:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.core.errors import Rejected
-from services.core.intake.words import SIDE, Shared, VisualWords, agreed, look, packed, words_of
+from services.core.intake.words import SIDE, Shared, VisualWords, agreed, dealt, look, packed, words_of
 from services.core.pixels import open_image, to_grey
 from services.opening import open_vocabulary
 
@@ -71,13 +71,22 @@ def test_a_recompressed_half_of_a_picture_keeps_many_of_its_words() -> None:
     assert len(np.intersect1d(whole.words[:, 0], half.words)) > 0.3 * len(half.words)
 
 
-def test_words_are_numbers_of_the_vocabulary_strongest_first_and_the_same_again() -> None:
+def test_words_are_numbers_of_the_vocabulary_and_the_same_again() -> None:
     words = words_of(WINDMILL.read_bytes(), VOCABULARY, most=50)
     assert words.words.shape == (50, 2)
     assert words.words.min() >= 0
     assert words.words.max() < VOCABULARY.size
     more = words_of(WINDMILL.read_bytes(), VOCABULARY, most=100)
     assert len(np.intersect1d(words.places, more.places)) > 40
+
+
+def test_features_are_dealt_from_all_over_a_picture_the_strongest_of_each_field_first() -> None:
+    busy = np.column_stack([np.linspace(0.0, 0.1, 50), np.full(50, 0.1)])
+    quiet = np.array([[0.9, 0.9], [0.92, 0.9]])
+    strengths = np.concatenate([np.linspace(2.0, 1.0, 50), [0.1, 0.2]])
+    order = dealt(np.concatenate([busy, quiet]), strengths)
+    assert order[:4].tolist() == [0, 51, 1, 50]
+    assert sorted(order) == list(range(52))
 
 
 def test_a_flat_picture_has_no_words() -> None:

@@ -1,0 +1,5 @@
+"""The console script `pentimento`, from this tree."""
+
+from services.cli import main
+
+main()

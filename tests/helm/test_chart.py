@@ -1,0 +1,295 @@
+"""The chart's objects: valid by Kubernetes' own schemas and by those of its operators, and what every pod promises."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from helm import files
+from services.core import topology
+from services.settings_docs import variables
+from tests.helm.chart import (
+    CHART,
+    KUBERNETES,
+    SHAPES,
+    Object,
+    Refused,
+    containers,
+    found,
+    needs_helm,
+    pods,
+    ran,
+    rendered,
+    rendered_text,
+    values_of,
+)
+
+CRDS = Path(__file__).parent / "crds"
+SWITCHES = {
+    "strimzi.enabled": ("Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"),
+    "cnpg.enabled": ("Cluster",),
+    "keda.enabled": ("ScaledObject", "TriggerAuthentication"),
+    "trainer.enabled": ("CronJob", "PersistentVolumeClaim"),
+    "monitoring.serviceMonitor.enabled": ("ServiceMonitor",),
+    "monitoring.prometheusRule.enabled": ("PrometheusRule",),
+    "ingress.enabled": ("Ingress",),
+    "gateway.enabled": ("HTTPRoute",),
+    "scheduling.priority.create": ("PriorityClass",),
+    "modelServer.autoscaling.enabled": ("HorizontalPodAutoscaler",),
+}
+"""Switches, off in the shape `external`, and the kinds that must not be there then."""
+
+BAD = {
+    "kafka.securityProtocol=TLS": ("securityProtocol", "SASL_SSL"),
+    "kafka.partitons=8": ("partitons",),
+    "kafka.partitions=many": ("partitions", "integer"),
+    "settings.PENTIMENTO_intake=5": ("PENTIMENTO_intake",),
+    "settings.PENTIMENTO_KAFKA__PASSWORD=x": ("PENTIMENTO_KAFKA__PASSWORD",),
+    "objects.url=file:///tmp": ("url", "file:///tmp"),
+    "workers.judge.replicas=9": ("workers.judge.replicas is 9", "4 partitions"),
+    "workers.judge.replicas=-1": ("replicas",),
+    "strimzi.enabled=true": ("kafka.bootstrapServers is set",),
+    "cnpg.enabled=true": ("postgres.existingSecret is set",),
+    "kafka.existingSecret=": ("kafka.existingSecret", "SASL_SSL"),
+    "api.existingSecret=": ("api.existingSecret is empty",),
+    "modelServer.enabled=false": ("modelServer.externalUrl is empty",),
+    "trainer.enabled=true": ("trainer.existingClaim is empty",),
+    "fit.kind=job": ("fit.existingClaim", "fit.workClaim"),
+    "ingress.enabled=true": ("ingress.host is empty",),
+    "gateway.enabled=true": ("gateway.parentRefs is empty",),
+    "cnpg.storage.size=big": ("size", "big"),
+    "trainer.schedule=nightly": ("schedule",),
+}
+"""Values that do not fit, by what must be said of them."""
+
+
+def test_the_generated_files_are_fresh() -> None:
+    assert files.stale() == [], "run `python -m helm.files`"
+
+
+def test_the_chart_has_the_topics_and_groups_of_the_topology() -> None:
+    written = yaml.safe_load((CHART / "files" / "topology.yaml").read_text(encoding="utf-8"))
+    assert {each["name"]: each["config"] for each in written["topics"]} == {
+        name: topic.config() for name, topic in topology.TOPICS.items()
+    }
+    assert {name: group["consumerGroup"] for name, group in written["groups"].items()} == {
+        name: group.consumer_group for name, group in topology.GROUPS.items()
+    }
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_values_of_a_tested_shape_fit_the_schema(shape: str) -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(values_of(shape).read_text(encoding="utf-8")))
+
+
+def test_a_value_without_a_comment_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"kafka\.port has no comment"):
+        list(files.values("# Brokers.\nkafka:\n  # -- Who.\n  user: a\n\n  port: 1\n"))
+
+
+@needs_helm
+@pytest.mark.parametrize("shape", SHAPES)
+def test_helm_finds_no_fault(shape: str) -> None:
+    assert "0 chart(s) failed" in ran("lint", "--strict", str(CHART), "-f", str(values_of(shape)))
+
+
+@needs_helm
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_object_fits_kubernetes_or_its_operators_schema(shape: str) -> None:
+    for each in rendered(shape):
+        if (each["apiVersion"], each["kind"]) in schemas():
+            custom(each)
+        else:
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+
+
+@needs_helm
+def test_what_is_no_field_of_an_object_is_found() -> None:
+    topic = {**found(rendered("operators"), "KafkaTopic", "image-uploads"), "spec": {"partitons": 4}}
+    with pytest.raises(jsonschema.ValidationError, match="partitons"):
+        custom(topic)
+
+
+@needs_helm
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_object_is_there_twice_and_none_holds_a_secret(shape: str) -> None:
+    names = [(each["kind"], each["metadata"]["name"]) for each in rendered(shape)]
+    assert len(names) == len(set(names))
+    assert [name for kind, name in names if kind == "Secret" and not name.endswith("-keda")] == []
+
+
+@needs_helm
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_pod_is_without_limits_or_may_do_more_than_it_must(shape: str) -> None:
+    seen = 0
+    for name, pod in pods(rendered(shape)):
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in containers(pod):
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, (name, container["name"])
+            assert "memory" in container["resources"]["limits"], (name, container["name"])
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"], name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounts <= {volume["name"] for volume in spec["volumes"]}, (name, container["name"])
+            seen += 1
+    assert seen >= 8
+
+
+@needs_helm
+@pytest.mark.parametrize("shape", SHAPES)
+def test_selectors_are_name_instance_and_component_and_find_their_pods(shape: str) -> None:
+    objects = rendered(shape)
+    labels = [pod["metadata"]["labels"] for _, pod in pods(objects)]
+    for each in objects:
+        selector = each.get("spec", {}).get("selector") if each["kind"] in ("Deployment", "Service") else None
+        if selector is None:
+            continue
+        selector = selector.get("matchLabels", selector)
+        own = {key.partition("/")[2] for key in selector} - {"job-name"}
+        assert own == {"name", "instance", "component"}, each["metadata"]["name"]
+        wanted = {key: value for key, value in selector.items() if "job-name" not in key}
+        assert any(wanted.items() <= found_one.items() for found_one in labels), each["metadata"]["name"]
+
+
+@needs_helm
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_variable_of_a_pod_is_a_setting(shape: str) -> None:
+    objects, known = rendered(shape), set(variables())
+    given = set(next(each for each in objects if each["kind"] == "ConfigMap")["data"])
+    for _, pod in pods(objects):
+        for container in containers(pod):
+            given |= {each["name"] for each in container.get("env", [])}
+    ours = {name for name in given if name.startswith("PENTIMENTO_")}
+    assert ours - known == set()
+    assert given - ours <= {"HOME", "JOB_COMPLETION_INDEX"}
+    assert len(ours) > 15
+
+
+@needs_helm
+@pytest.mark.parametrize(("switch", "kinds"), SWITCHES.items(), ids=list(SWITCHES))
+def test_what_is_switched_off_renders_nothing(switch: str, kinds: tuple[str, ...]) -> None:
+    there = {each["kind"] for each in rendered("external")}
+    assert not there & set(kinds), switch
+
+
+@needs_helm
+def test_every_switch_renders_its_kinds_in_some_shape() -> None:
+    there = {each["kind"] for shape in SHAPES for each in rendered(shape)}
+    wanted = {kind for kinds in SWITCHES.values() for kind in kinds} | {"TrainJob", "NetworkPolicy"}
+    if not list((CHART / "rules").glob("*.yaml")):
+        wanted.discard("PrometheusRule")  # nobody has written a rule yet
+    assert wanted <= there
+
+
+@needs_helm
+def test_a_switch_that_is_off_leaves_out_more_than_custom_resources() -> None:
+    switches = ("modelServer.enabled", "networkPolicy.enabled", "prepare.enabled", "tests.enabled")
+    off = [f"{each}=false" for each in (*switches, "podDisruptionBudget", "serviceAccount.create")]
+    objects = rendered("external", *off, "modelServer.externalUrl=http://models.example.com")
+    assert {each["kind"] for each in objects} == {"ConfigMap", "Deployment", "Service"}
+    assert not any(each["metadata"]["name"].endswith("-models") for each in objects)
+
+
+@needs_helm
+@pytest.mark.parametrize(("setting", "said"), BAD.items(), ids=list(BAD))
+def test_helm_says_which_value_does_not_fit_and_why(setting: str, said: tuple[str, ...]) -> None:
+    with pytest.raises(Refused) as refused:
+        rendered_text("external", setting)
+    for words in said:
+        assert words in refused.value.why
+
+
+@needs_helm
+def test_workers_are_scaled_by_the_lag_of_their_own_group_up_to_its_partitions() -> None:
+    objects = rendered("operators")
+    for name, group in topology.GROUPS.items():
+        spec = found(objects, "ScaledObject", f"-{name}")["spec"]
+        triggers = [each["metadata"] for each in spec["triggers"]]
+        assert [each["topic"] for each in triggers] == list(group.reads)
+        assert {each["consumerGroup"] for each in triggers} == {group.consumer_group}
+        assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= 12
+        assert "replicas" not in found(objects, "Deployment", f"-{name}")["spec"]
+
+
+@needs_helm
+def test_topics_of_strimzi_are_those_of_the_topology_with_the_partitions_of_the_values() -> None:
+    topics = {each["metadata"]["name"]: each["spec"] for each in rendered("operators") if each["kind"] == "KafkaTopic"}
+    assert topics.keys() == topology.TOPICS.keys()
+    for name, topic in topology.TOPICS.items():
+        assert topics[name]["config"] == topic.config()
+        assert topics[name]["partitions"] == (12 if topic.partitions > 1 else 1)
+
+
+@needs_helm
+def test_dashboards_and_rules_are_those_of_the_repository() -> None:
+    objects = rendered("operators")
+    boards = {
+        name for each in objects if each["kind"] == "ConfigMap" for name in each["data"] if name.endswith(".json")
+    }
+    assert boards == {path.name for path in (CHART / "dashboards").glob("*.json")}
+    rules = [each["spec"] for each in objects if each["kind"] == "PrometheusRule"]
+    assert len(rules) == len(list((CHART / "rules").glob("*.yaml")))
+
+
+def custom(each: Object) -> None:
+    """Validates an object of an operator, as the API server would: unknown fields are refused."""
+    jsonschema.Draft202012Validator(schemas()[each["apiVersion"], each["kind"]]).validate(
+        {key: value for key, value in each.items() if key not in ("apiVersion", "kind", "metadata")}
+    )
+
+
+@cache
+def schemas() -> dict[tuple[str, str], Any]:
+    """What each served version of each kind may hold."""
+    loaded = {}
+    for path in sorted(CRDS.glob("*.yaml")):
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]
+        for version in spec["versions"]:
+            inner = dict(version["schema"]["openAPIV3Schema"])
+            inner["properties"] = {
+                name: closed(value)
+                for name, value in inner["properties"].items()
+                if name not in ("apiVersion", "kind", "metadata")
+            }
+            inner["required"] = [name for name in inner.get("required", []) if name in inner["properties"]]
+            kind = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
+            loaded[kind] = inner | {"additionalProperties": False}
+    return loaded
+
+
+def closed(schema: Any) -> Any:
+    """An OpenAPI schema as JSON Schema, closed as the API server prunes it."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: closed(value) for key, value in schema.items() if key not in ("format", "default")}
+    if schema.get("x-kubernetes-int-or-string"):
+        result = {"type": ["integer", "string"]}
+    if "pattern" in schema and not _compiles(schema["pattern"]):
+        result.pop("pattern", None)
+    opened = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and not opened:
+        result["additionalProperties"] = False
+    return result
+
+
+def _compiles(pattern: Any) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError):
+        return False
+    return True

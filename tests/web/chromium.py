@@ -1,0 +1,38 @@
+"""The Chromium that the browser tests drive, and what axe-core says about a page."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+LOADED = "() => [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+LIVE = "() => document.querySelector('.evidence.live') && " + LOADED[6:]
+"""The evidence view is there, with its pictures."""
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
+
+
+async def faults(page: Page) -> dict[str, list[str]]:
+    """What axe-core finds serious or critical on the page as it is, light and dark, in words; empty where nothing."""
+    found = {"light": await _found(page, {"resultTypes": ["violations"]})}
+    await page.emulate_media(color_scheme="dark")
+    found["dark"] = await _found(page, {"runOnly": ["color-contrast"], "resultTypes": ["violations"]})
+    await page.emulate_media(color_scheme="light")
+    return {scheme: each for scheme, each in found.items() if each}
+
+
+async def _found(page: Page, options: dict[str, list[str]]) -> list[str]:
+    found = await Axe().run(page, options=options)
+    return [
+        f"{each['id']} ({each['impact']}): {node['html'][:160]} {node['failureSummary'][:240]}"
+        for each in found.response["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:5]
+    ]
