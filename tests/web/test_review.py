@@ -76,6 +76,7 @@ class Office:
             policy=DEFAULT_POLICY,
             now=lambda: self.now,
             seen=lambda verdict: None,
+            found=lambda case: None,
         )
 
     @asynccontextmanager
