@@ -1,17 +1,15 @@
-"""`pentimento review`: the queue of cases, figures about reviews, and cases whose answer is known.
+"""`pentimento review`: the queue of cases and figures about reviews.
 
-In: a tenant, a span of days, settled uploads. Out: tables or JSON lines. Whoever has the database may see and add
-everything: the command line is for operators and leads.
+In: a tenant, a span of days. Out: tables or JSON lines. Whoever has the database may see everything: the command line
+is for operators and leads.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -21,45 +19,33 @@ from services.cli.console import (
     DataOption,
     JsonOption,
     duration,
-    fail,
     note,
     policy_in,
     settings_of,
     write_lines,
     write_table,
 )
-from services.clients.cases import Verdicts
-from services.clients.database import Database
-from services.clients.review_claims import LockRules
-from services.clients.review_honeypots import Honeypot, ReviewHoneypots
+from services.cli.review_honeypots import honeypots
+from services.clients.cases import Cursor, VerdictFilter, Verdicts
+from services.clients.review_cases import ReviewCases
 from services.clients.review_queue import CaseFilter, Place, ReviewQueue
-from services.clients.review_rows import Case, Refusal
+from services.clients.review_rows import Case
 from services.clients.review_stats import ReviewStats, Twice, Waiting, Work
 from services.core.access import LOCAL
 from services.core.policy import Policy
-from services.core.review.cases import priority
-from services.core.review.honeypots import Unusable, honeypot_of
+from services.core.review.cases import need, priority
 from services.core.review.quality import Agreement, agreement, by_pair
 from services.settings import Settings
 
 QUEUE = ("case", "tenant", "kind", "priority", "uploads", "waits", "escalated", "with", "file")
 WORK = ("moderator", "decided", "undone", "skipped", "escalated", "minutes", "median s", "honeypots right")
 AGREEMENT = ("first", "second", "cases", "agree", "kappa")
-HONEYPOTS = ("honeypot", "tenant", "answer", "shown", "right", "by", "since", "upload")
 PAGE = 200
 
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
 
 
-class KnownAnswer(StrEnum):
-    """What a honeypot's answer can be."""
-
-    MANIPULATED = "manipulated"
-    NO_EVIDENCE = "no_evidence"
-
-
 review = typer.Typer(help="Cases for people: queue, figures, honeypots.", no_args_is_help=True)
-honeypots = typer.Typer(help="Cases whose answer is known: list, add, retire.", no_args_is_help=True)
 review.add_typer(honeypots, name="honeypots")
 
 
@@ -106,55 +92,26 @@ def stats(
     write_table(AGREEMENT, (_pair_cells(*each) for each in found.pairs()))
 
 
-@honeypots.command("list")
-def list_honeypots(tenant: OfTenant = None, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """List cases whose answer is known, the latest first.
-
-    Example: pentimento review honeypots list --json
-    """
-    found = asyncio.run(_listed(settings_of(data), tenant))
-    if as_json:
-        write_lines(_honeypot_json(each) for each in found)
-    else:
-        write_table(HONEYPOTS, (_honeypot_cells(each) for each in found))
-
-
-@honeypots.command()
-def add(
-    upload_id: Annotated[str, typer.Argument(metavar="UPLOAD", help="An upload that a moderator has decided.")],
-    answer: Annotated[KnownAnswer, typer.Option("--answer", help="What is right.")],
-    tenant: Annotated[str, typer.Option("--tenant", help="Whose upload it is.")] = "default",
+@review.command("open")
+def open_cases(
+    since: Annotated[datetime, typer.Option("--since", help="Verdicts from then on, UTC.")],
+    tenant: OfTenant = None,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Let an upload be shown to moderators as if nobody had decided it, to see whether they find the answer.
+    """Open cases for verdicts that were reached before there were any, or under a policy that asked for fewer.
 
-    Example: pentimento review honeypots add photo-17 --answer manipulated
+    Verdicts that have been in a case stay as they are. Safe to repeat, and to stop.
+
+    Example: pentimento review open --since 2026-11-01
     """
     settings = settings_of(data)
-    added = asyncio.run(_added(settings, policy_in(settings), tenant, upload_id, answer))
+    chosen = VerdictFilter(tenant=tenant, since=since.replace(tzinfo=UTC))
+    looked_at = asyncio.run(_opened(settings, policy_in(settings), chosen))
     if as_json:
-        write_lines([_honeypot_json(added)])
+        write_lines([{"verdicts": looked_at}])
     else:
-        note(f"honeypot {added.id}: each moderator is shown {upload_id} once")
-
-
-@honeypots.command()
-def retire(
-    honeypot_id: Annotated[str, typer.Argument(metavar="HONEYPOT", help="A number, as `honeypots list` shows it.")],
-    as_json: JsonOption = False,
-    data: DataOption = None,
-) -> None:
-    """Show a case with a known answer to nobody any more.
-
-    Example: pentimento review honeypots retire 5f0c1f3e-5f0a-4c55-9d37-0c5f3c1d2e4b
-    """
-    if not asyncio.run(_retired(settings_of(data), honeypot_id)):
-        fail(f"there is no honeypot {honeypot_id}: see `pentimento review honeypots list`")
-    if as_json:
-        write_lines([{"honeypot": honeypot_id, "retired": True}])
-    else:
-        note(f"honeypot {honeypot_id} is shown to nobody any more")
+        note(f"{looked_at} verdicts need a person: see `pentimento review queue`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,42 +156,24 @@ async def _cases(settings: Settings, chosen: CaseFilter, limit: int) -> list[Cas
     return found
 
 
+async def _opened(settings: Settings, policy: Policy, chosen: VerdictFilter) -> int:
+    """How many verdicts need a person, newest revisions alone."""
+    found, last = 0, None
+    async with opened_database(settings) as database:
+        while page := await Verdicts(database).find(chosen, limit=PAGE, before=last):
+            for verdict in page:
+                if (asked := need(verdict, policy)) is not None:
+                    await ReviewCases(database).follow(verdict, asked, now=datetime.now(UTC))
+                    found += 1
+            last = Cursor.after(page[-1])
+    return found
+
+
 async def _figures(settings: Settings, tenant: str | None, since: datetime) -> Figures:
     async with opened_database(settings) as database:
         of = ReviewStats(database)
         waiting, work = await of.waiting(LOCAL, tenant), await of.work(LOCAL, tenant, since=since)
         return Figures(waiting, work, await of.decided_twice(LOCAL, tenant, since=since))
-
-
-@asynccontextmanager
-async def _honeypots(settings: Settings) -> AsyncIterator[tuple[Database, ReviewHoneypots]]:
-    rules = LockRules(timedelta(seconds=settings.review.lock_s), timedelta(seconds=settings.review.skip_s))
-    async with opened_database(settings) as database:
-        yield database, ReviewHoneypots(database, rules)
-
-
-async def _listed(settings: Settings, tenant: str | None) -> list[Honeypot]:
-    async with _honeypots(settings) as (_, of):
-        return await of.list(LOCAL, tenant)
-
-
-async def _added(settings: Settings, policy: Policy, tenant: str, upload_id: str, answer: KnownAnswer) -> Honeypot:
-    async with _honeypots(settings) as (database, of):
-        revisions = await Verdicts(database).get(tenant, upload_id)
-        if not revisions:
-            fail(f"tenant {tenant} has no verdict for upload {upload_id}")
-        usable = honeypot_of(revisions, policy)
-        if isinstance(usable, Unusable):
-            fail(usable.text)
-        added = await of.add(LOCAL, usable.verdict, usable.kind, answer.value, now=datetime.now(UTC))
-    if isinstance(added, Refusal):
-        fail(added.text)
-    return added
-
-
-async def _retired(settings: Settings, honeypot_id: str) -> bool:
-    async with _honeypots(settings) as (_, of):
-        return await of.retire(LOCAL, honeypot_id, now=datetime.now(UTC))
 
 
 def _case_cells(case: Case, now: datetime) -> tuple[str, ...]:
@@ -269,17 +208,3 @@ def _work_cells(work: Work) -> tuple[str, ...]:
 
 def _pair_cells(first: str, second: str, how: Agreement) -> tuple[str, ...]:
     return (first, second, str(how.cases), f"{how.percent:.0%}", "" if how.kappa is None else f"{how.kappa:.2f}")
-
-
-def _honeypot_cells(honeypot: Honeypot) -> tuple[str, ...]:
-    since = "retired" if honeypot.retired_at else f"{honeypot.added_at.astimezone(UTC):%Y-%m-%d %H:%M}"
-    counts = (str(honeypot.shown), str(honeypot.right))
-    return (honeypot.id, honeypot.tenant, honeypot.answer, *counts, honeypot.added_by, since, honeypot.upload_id)
-
-
-def _honeypot_json(honeypot: Honeypot) -> dict[str, Any]:
-    plain = ("id", "tenant", "upload_id", "revision", "answer", "added_by", "shown", "right")
-    return {name: getattr(honeypot, name) for name in plain} | {
-        "added_at": honeypot.added_at.astimezone(UTC).isoformat(),
-        "retired": honeypot.retired_at is not None,
-    }

@@ -29,7 +29,8 @@ class ReviewCases:
         keys = clusters(verdict)
         query = {"tenant": verdict.tenant, "upload_id": verdict.upload_id, "revision": verdict.revision, "now": now}
         async with self._database.connection() as connection, connection.transaction():
-            for key in sorted((f"upload/{verdict.upload_id}", *keys)):  # sorted, so that nobody waits in a circle
+            together = () if need is None else keys  # who opens no case need not wait for others who do
+            for key in sorted((f"upload/{verdict.upload_id}", *together)):  # sorted, so that nobody waits in a circle
                 await connection.execute(_LOCK, {**query, "key": key})
             if await (await connection.execute(_OVERTAKEN, query)).fetchone() is not None:
                 return

@@ -33,7 +33,7 @@ REPLICAS = 1  # the embedded broker's; a production chart sets its own
 
 SENDERS: dict[str, tuple[str, ...]] = {
     **{group.name: (*group.writes, topology.DEAD_LETTERS) for group in topology.GROUPS.values()},
-    "web": (topology.UPLOADS,),
+    "web": (topology.UPLOADS, topology.REVIEWS),
     "command": (topology.UPLOADS, topology.ORIGINALS, topology.PROMOTIONS),
 }
 """Which part of this project sends to which topics. `command` is the `pentimento` command line."""

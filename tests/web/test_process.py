@@ -9,17 +9,32 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from cryptography.fernet import Fernet
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from services.clients.review_cases import ReviewCases
+from services.clients.review_claims import LockRules, ReviewClaims
+from services.clients.review_decisions import Request, ReviewDecisions
+from services.clients.review_queue import CaseFilter
+from services.clients.review_rows import Decided
+from services.core import topology
+from services.core.access import Person, Role
+from services.core.envelope import decode
+from services.core.events import Decision, ReviewDecided
+from services.core.policy import DEFAULT_POLICY
+from services.core.review.cases import need
+from services.core.review.decisions import Word
 from services.local.kafka import Kafka
 from services.local.postgres import Postgres
-from tests.web.conftest import TOKEN, photo
+from services.web.parts import Parts
+from tests.web.conftest import NOON, TOKEN, Gallery, photo
 from tests.webhooks.receiver import receiving
 
 
@@ -135,3 +150,41 @@ async def test_it_ends_with_the_reason_when_a_part_is_away(tmp_path: Path) -> No
     async with process(tmp_path, **settings) as running:
         assert "PostgreSQL" in (await logged(running, "failed"))["why"]
         assert await running.wait() == 1
+
+
+async def test_a_decision_that_was_due_while_no_process_ran_is_sent_by_the_next_one(
+    kafka: Kafka, postgres: Postgres, parts: Parts, gallery: Gallery, tmp_path: Path
+) -> None:
+    ann = Person("ann", "Ann", Role.MODERATOR, frozenset({gallery.tenant}))
+    doubt = (await gallery.no_evidence("u-1", 7)).model_copy(update={"decision": Decision.INCONCLUSIVE})
+    await ReviewCases(parts.database).follow(doubt, need(doubt, DEFAULT_POLICY), now=NOON)
+    rules = LockRules(timedelta(minutes=5), timedelta(hours=1))
+    case_id = await ReviewClaims(parts.database, rules).next(ann, CaseFilter(), now=NOON)
+    assert case_id is not None
+    word = Request(Word("no_evidence"), None, None, None, None, None, "")
+    decisions = ReviewDecisions(parts.database, second_share=0.0)
+    said = await decisions.decide(ann, case_id, word, now=NOON, publish_at=NOON + timedelta(seconds=10))
+    assert isinstance(said, Decided)
+
+    dsn = make_conninfo("", **{**conninfo_to_dict(postgres.dsn), "dbname": await _name(parts)})
+    settings = {
+        "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "POSTGRES__DSN": dsn,
+        "OBJECTS__URL": (tmp_path / "objects").as_uri(),
+        "WEB__PORT": "0",
+        "WEB__TOKEN": TOKEN,
+    }
+    async with process(tmp_path, **settings) as running, aclosing(parts.reader.read(topology.REVIEWS)) as arriving:
+        await logged(running, "reviews_sent")
+        async for message in arriving:
+            event = decode(message, ReviewDecided)
+            if event.tenant == gallery.tenant:
+                break
+    assert (event.upload_id, event.decision, event.moderator) == ("u-1", Decision.NO_EVIDENCE, "ann")
+
+
+async def _name(parts: Parts) -> str:
+    async with parts.database.connection() as connection:
+        row = await (await connection.execute("select current_database() as name")).fetchone()
+    assert row is not None
+    return str(row["name"])

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.clients.annotations import Annotations
+from services.clients.audit import AuditFilter
 from services.clients.cases import HardCases
 from services.clients.late import Uploads
 from services.clients.ledger import Ledger
@@ -155,6 +156,9 @@ async def test_a_decision_revises_the_verdict_and_its_mask_reaches_the_trainer(o
         await office.publish()
         progress = ok(await ann.get(f"{API}/decisions/{decided['decision']['id']}"))
         assert (progress["state"], progress["sent"], progress["uploads"]) == ("final", 1, 1)
+
+    kept_entries = await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10)
+    assert [(each.action, each.upload_id) for each in kept_entries] == [("review_decided", "u-1")]
 
     [event] = await office.on_kafka()
     assert (event.decision, event.of_revision, event.reason_codes) == (Decision.MANIPULATED, 0, ("content_added",))
