@@ -57,8 +57,8 @@ def documents() -> dict[str, str]:
     """Every generated file by its name below the chart."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     defaults, described = yaml.safe_load(text), {value.path: value for value in values(text)}
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of the chart pentimento"}
-    schema |= _object(defaults, described, ())
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of the chart pentimento"}
+    schema: dict[str, Any] = title | _object(defaults, described, ())
     schema["properties"]["global"] = {"type": "object", "description": "Values of a chart that this one is part of."}
     schema["properties"]["settings"]["propertyNames"] = {"enum": settings()}
     return {

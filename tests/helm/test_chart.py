@@ -244,6 +244,19 @@ def test_dashboards_and_rules_are_those_of_the_repository() -> None:
     assert len(rules) == len(list((CHART / "rules").glob("*.yaml")))
 
 
+@needs_helm
+def test_prometheus_finds_all_of_a_release_under_the_name_that_rules_ask_for() -> None:
+    objects = rendered("operators")
+    monitor = found(objects, "ServiceMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    services = [each for each in objects if each["kind"] == "Service"]
+    looked_at = [each for each in services if wanted <= each["metadata"]["labels"].items()]
+    assert {each["metadata"]["labels"][monitor["jobLabel"]] for each in looked_at} == {"pentimento"}
+    ports = {port["name"] for each in looked_at for port in each["spec"]["ports"]}
+    assert ports == {endpoint["port"] for endpoint in monitor["endpoints"]}
+    assert len(looked_at) == len(topology.GROUPS) + 2
+
+
 def custom(each: Object) -> None:
     """Validates an object of an operator, as the API server would: unknown fields are refused."""
     jsonschema.Draft202012Validator(schemas()[each["apiVersion"], each["kind"]]).validate(

@@ -2,6 +2,7 @@
 {{- define "pentimento.container" -}}
 image: {{ include "pentimento.image" (dict "root" .root "name" .image "gpu" (default false .gpu)) | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+workingDir: /tmp # Faust makes a folder where it starts
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
