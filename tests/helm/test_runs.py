@@ -35,7 +35,7 @@ from tests.helm.chart import ROOT, Object, found, needs_helm, rendered
 from tests.s3_server import S3Server
 
 SAMPLE = ROOT / "samples" / "uploads"
-VERDICT_S = 120
+VERDICT_S = 240
 TOKEN = "a-token-of-the-tests"
 
 
@@ -115,7 +115,7 @@ def running(*processes: OwnProcess) -> Iterator[None]:
 
 
 @needs_helm
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_every_program_of_the_chart_runs_as_rendered_and_an_upload_gets_its_verdict(
     postgres: Postgres,
     s3: S3Server,
