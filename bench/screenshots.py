@@ -38,17 +38,19 @@ TENANT = "newsroom"
 FINDABLE_S, JUDGED_S, SEEN_S = 120.0, 300.0, 60.0
 COLOURS = 256
 SIZE = {"width": 1280, "height": 720}
+DRAWN = "() => document.querySelector('.uplot canvas') !== null"
 PICTURES_ARE_THERE = "() => [...document.images].every((image) => image.complete)"
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A page to take: where, the keys to press on it, and in which schemes."""
+    """A page to take: where, the keys to press on it, and in which schemes. `streams`: its network is never quiet."""
 
     name: str
     address: str
     keys: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ("light", "dark")
+    streams: bool = False
 
 
 def shots(verdict: str, case: str) -> tuple[Shot, ...]:
@@ -57,9 +59,12 @@ def shots(verdict: str, case: str) -> tuple[Shot, ...]:
         Shot("evidence", verdict),
         Shot("difference", verdict, ("d",), ("dark",)),
         Shot("queue", f"/review?tenant={TENANT}"),
-        Shot("review", case, ("t", "m", "1")),
+        Shot("review", case, ("m", "1")),
         Shot("mask", case, ("p",), ("light",)),
         Shot("verdicts", f"/?tenant={TENANT}", schemes=("light",)),
+        Shot("overview", "/overview", schemes=("light",), streams=True),
+        Shot("search", f"/search?tenant={TENANT}&decision=manipulated", schemes=("light",)),
+        Shot("upload", "/upload", schemes=("light",)),
     )
 
 
@@ -142,18 +147,21 @@ async def _shot(browser: Browser, base: str, shot: Shot, scheme: str) -> bytes:
     context = await browser.new_context(viewport=SIZE, color_scheme="dark" if scheme == "dark" else "light")  # type: ignore[arg-type]
     page = await context.new_page()
     await page.goto(base + shot.address)
-    await _settled(page)
+    await _settled(page, shot)
     for key in shot.keys:
         await page.keyboard.press(key)
-    await _settled(page)
+    await _settled(page, shot)
     picture = await page.screenshot(animations="disabled")
     await context.close()
     return picture
 
 
-async def _settled(page: Page) -> None:
+async def _settled(page: Page, shot: Shot) -> None:
     """Waits until nothing more is fetched: everything that a page shows later comes over the network."""
-    await page.wait_for_load_state("networkidle")
+    if shot.streams:
+        await page.wait_for_function(DRAWN)
+    else:
+        await page.wait_for_load_state("networkidle")
     await page.wait_for_function(PICTURES_ARE_THERE)
 
 

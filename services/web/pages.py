@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from services.core.access import Role
 from services.core.errors import REJECTION_CODES
 from services.core.events import Decision, Path, VerdictReached
 from services.core.evidence import NOTES
@@ -38,14 +39,16 @@ PATHS: dict[Path, str] = {
     Path.REJECTED: "could not be judged",
     Path.REVIEWED: "decided by a moderator",
 }
-NAVIGATION = (
-    ("Verdicts", "/"),
-    ("Review", "/review"),
-    ("Overview", "/overview"),
-    ("Search", "/search"),
-    ("Upload", "/upload"),
+NAVIGATION: tuple[tuple[str, str, Role], ...] = (
+    ("Verdicts", "/", Role.VIEWER),
+    ("Review", "/review", Role.MODERATOR),
+    ("Overview", "/overview", Role.VIEWER),
+    ("Search", "/search", Role.VIEWER),
+    ("Upload", "/upload", Role.MODERATOR),
+    ("Webhooks", "/admin/webhooks", Role.ADMIN),
 )
-"""The pages in the head of every page: label and path. A page names its own with `{% set section = "/review" %}`."""
+"""The pages in the head of every page: label, path, and who may open it. A page names its own with
+`{% set section = "/review" %}`."""
 
 
 def render(

@@ -51,7 +51,8 @@ async function load({ more = false } = {}) {
   }
   if (mine !== newest) return; // the filters changed meanwhile
   cursor = found.next_cursor;
-  const rows = found.cases.map(row);
+  const own = new Set(found.mine.map((one) => one.id)); // they stand above already
+  const rows = found.cases.filter((one) => !own.has(one.id)).map(row);
   if (more) at("queue").append(...rows); else at("queue").replaceChildren(...rows);
   at("mine").hidden = found.mine.length === 0;
   at("mine").querySelector("ul").replaceChildren(...found.mine.map(row));
