@@ -171,7 +171,8 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     complaints: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # A page may still ask for something when its server stops, at a test's end.
+        if message.type == "error" and "ERR_CONNECTION_REFUSED" not in message.text:
             complaints.append(message.text)
 
     opened.on("console", hear)
