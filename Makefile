@@ -137,7 +137,7 @@ chart: setup ## generate the chart's schema, README and topics, and the images' 
 	$(BIN)/python -m deploy.locks
 
 monitoring: setup ## write dashboards, objectives and alerts into the chart
-	$(BIN)/python -m monitoring
+	$(BIN)/python -m deploy.monitoring
 
 promtool: ## build Prometheus' own checker of rules, for the slow tests; needs Go, and minutes
 	GOBIN=$(CURDIR)/$(TOOLS)/bin nice go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from monitoring.promql import names
+from deploy.monitoring.promql import names
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "pentimento"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.__main__ import files, main, stale
-from monitoring.rules import alert_names
-from monitoring.slos import BURNS, OBJECTIVES
+from deploy.monitoring.__main__ import files, main, stale
+from deploy.monitoring.rules import alert_names
+from deploy.monitoring.slos import BURNS, OBJECTIVES
 from services.metrics import Metrics
 from tests.monitoring.expressions import CHART, ROOT, labels_asked_for, pages, rules
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.promql import Names, names
+from deploy.monitoring.promql import Names, names
 
 
 def test_metrics_and_labels_of_an_expression_are_told_apart() -> None:

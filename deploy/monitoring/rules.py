@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitoring.alerts import ALERTS, RECORDED
-from monitoring.slos import OBJECTIVES, burning, recording
+from deploy.monitoring.alerts import ALERTS, RECORDED
+from deploy.monitoring.slos import OBJECTIVES, burning, recording
 
 RUNBOOKS = "https://runbooks.example.com/pentimento"
-"""Where a copy of `docs/runbooks/` is served; `python -m monitoring --runbooks URL` writes yours."""
+"""Where a copy of `docs/runbooks/` is served; `python -m deploy.monitoring --runbooks URL` writes yours."""
 
 
 def recorded() -> dict[str, Any]:

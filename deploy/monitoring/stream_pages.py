@@ -5,9 +5,9 @@ In: nothing. Out: what each page shows, in the order in which one asks.
 
 from __future__ import annotations
 
-from monitoring.alerts import LAG
-from monitoring.panels import RATE, Dashboard, Panel, percentiles, quantile, rate
-from monitoring.slos import OBJECTIVES, Objective
+from deploy.monitoring.alerts import LAG
+from deploy.monitoring.panels import RATE, Dashboard, Panel, percentiles, quantile, rate
+from deploy.monitoring.slos import OBJECTIVES, Objective
 
 WAIT = "pentimento_upload_to_verdict_seconds"
 STAGE = "pentimento_stage_seconds"

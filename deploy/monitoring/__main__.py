@@ -1,8 +1,8 @@
 """Writes dashboards and rules to where the chart takes them from.
 
-python -m monitoring                     writes helm/pentimento/dashboards and helm/pentimento/rules
-python -m monitoring --check             exit 1 if a file there is stale, missing or not ours
-python -m monitoring --runbooks URL      alerts name the runbooks below this address
+python -m deploy.monitoring                     writes helm/pentimento/dashboards and helm/pentimento/rules
+python -m deploy.monitoring --check             exit 1 if a file there is stale, missing or not ours
+python -m deploy.monitoring --runbooks URL      alerts name the runbooks below this address
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from monitoring.dashboards import DASHBOARDS
-from monitoring.panels import as_json
-from monitoring.rules import RUNBOOKS, alerts, recorded
+from deploy.monitoring.dashboards import DASHBOARDS
+from deploy.monitoring.panels import as_json
+from deploy.monitoring.rules import RUNBOOKS, alerts, recorded
 
-HEADING = "# Written by `python -m monitoring`: change it there.\n"
+HEADING = "# Written by `python -m deploy.monitoring`: change it there.\n"
 
 
 def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
@@ -47,7 +47,9 @@ def stale(out: Path, runbooks: str = RUNBOOKS) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes or checks; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m monitoring", description="Write dashboards, SLOs and alerts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.monitoring", description="Write dashboards, SLOs and alerts."
+    )
     parser.add_argument("--out", type=Path, default=Path("helm/pentimento"), help="default: helm/pentimento")
     parser.add_argument("--runbooks", default=RUNBOOKS, metavar="URL", help="where docs/runbooks is served")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differing = stale(chosen.out, chosen.runbooks)
     if chosen.check:
         if differing:
-            print(f"stale: {', '.join(differing)}: run `python -m monitoring`", file=sys.stderr)
+            print(f"stale: {', '.join(differing)}: run `python -m deploy.monitoring`", file=sys.stderr)
         return 1 if differing else 0
     wanted = files(chosen.runbooks)
     for name in differing:

@@ -6,7 +6,7 @@ explains each.
 
 from __future__ import annotations
 
-from monitoring.model_pages import DECISIONS, LEARNING, MODELS
-from monitoring.stream_pages import DEAD_LETTERS, FLOW, LAGS, LATENCY
+from deploy.monitoring.model_pages import DECISIONS, LEARNING, MODELS
+from deploy.monitoring.stream_pages import DEAD_LETTERS, FLOW, LAGS, LATENCY
 
 DASHBOARDS = (FLOW, LAGS, LATENCY, MODELS, DECISIONS, LEARNING, DEAD_LETTERS)

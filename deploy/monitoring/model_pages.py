@@ -5,9 +5,9 @@ In: nothing. Out: what each page shows, in the order in which one asks.
 
 from __future__ import annotations
 
-from monitoring.alerts import SHARE
-from monitoring.panels import RATE, Dashboard, Panel, quantile, rate
-from monitoring.stream_pages import STAGE
+from deploy.monitoring.alerts import SHARE
+from deploy.monitoring.panels import RATE, Dashboard, Panel, quantile, rate
+from deploy.monitoring.stream_pages import STAGE
 
 REQUESTS = rate("ts_inference_requests_total", "model_name")
 MODELS = Dashboard(
