@@ -69,7 +69,7 @@ from services.stream.guard import Guard
 from services.stream.intake import Intake
 from services.stream.judge import Judge
 from services.stream.late import Late
-from services.stream.learn import Learn
+from services.stream.learn import Learn, Told
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
 from services.stream.registry import Registry
@@ -331,15 +331,17 @@ class Worker:
 
     def _learn(self) -> Learn:
         self._beside = [Reporting(Standings(self._database), self._telemetry.metrics)]
+        objects = open_objects(self._settings.objects)
+        self._stack.callback(objects.close)
         return Learn(
             verdicts=Verdicts(self._database),
             hard_cases=HardCases(self._database),
             reviews=ReviewCases(self._database),
             ledger=Ledger(self._database),
+            objects=objects,
             policy=read_policy(self._settings.policy),
             now=now,
-            seen=self._seen,
-            found=self._found,
+            told=Told(self._seen, self._found),
         )
 
     def _seen(self, verdict: VerdictReached) -> None:

@@ -5,18 +5,35 @@ project -> review case -> hardcase. A moderator's decision becomes the next revi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+
+import structlog
 
 from services.clients.cases import HardCases, Verdicts
 from services.clients.ledger import Ledger
+from services.clients.objects import Objects
 from services.clients.review_cases import ReviewCases
-from services.core.errors import Broken
-from services.core.events import Event, HardCaseFound, ReviewDecided, VerdictReached
-from services.core.judge.review import overturned, revised
+from services.core.errors import Broken, Rejected
+from services.core.events import Event, HardCaseFound, Mask, ReviewDecided, VerdictReached
+from services.core.judge.review import drawn, overturned, revised
 from services.core.learn.hardcase import hard_case
 from services.core.policy import Policy
 from services.core.review.cases import need
+
+log = structlog.get_logger()
+MASK_BYTES = 20_000_000  # of a PNG that a moderator drew; what the review API takes is smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who counts what is new: verdicts, hard cases."""
+
+    verdict: Callable[[VerdictReached], None]
+    hard_case: Callable[[HardCaseFound], None]
 
 
 class Learn:
@@ -29,19 +46,19 @@ class Learn:
         hard_cases: HardCases,
         reviews: ReviewCases,
         ledger: Ledger,
+        objects: Objects,
         policy: Policy,
         now: Callable[[], datetime],
-        seen: Callable[[VerdictReached], None],
-        found: Callable[[HardCaseFound], None],
+        told: Told,
     ) -> None:
         self._verdicts = verdicts
         self._hard_cases = hard_cases
         self._reviews = reviews
         self._ledger = ledger
+        self._objects = objects
         self._policy = policy
         self._now = now
-        self._seen = seen
-        self._found = found
+        self._told = told
 
     async def verdict(self, verdict: VerdictReached) -> Sequence[Event]:
         """Projects a verdict, and puts it into a review case where a person has to look.
@@ -49,7 +66,7 @@ class Learn:
         Returns its hard case where there is one that was not yet known.
         """
         if await self._verdicts.project(verdict):
-            self._seen(verdict)
+            self._told.verdict(verdict)
         await self._reviews.follow(verdict, need(verdict, self._policy), now=self._now())
         case = hard_case(verdict, self._policy, now=self._now())
         return await self._published(case)
@@ -64,15 +81,28 @@ class Learn:
         if verdict is None:
             raise Broken(f"review {review.decision_id!r} is about upload {review.upload_id!r}, which has no verdict")
         await self._verdicts.record_review(review)
-        changed = revised(verdict, review, now=self._now())
+        changed = revised(verdict, review, now=self._now(), mask=await self._drawn(verdict, review))
         if changed is verdict:
             return ()
         stored = await self._ledger.claim_revision(changed, cause=review.event_id())
         case = hard_case(verdict, self._policy, now=self._now(), overturned=overturned(verdict, review))
         return (stored, *await self._published(case))
 
+    async def _drawn(self, verdict: VerdictReached, review: ReviewDecided) -> Mask | None:
+        """The mask that the moderator drew; None where there is none, or none any more (an erasure)."""
+        key, image = review.corrected_mask_key, verdict.image
+        if key is None or image is None:
+            return None
+        try:
+            png = await self._objects.get(key, MASK_BYTES)
+        except Rejected as gone:
+            log.warning("no_mask", upload_id=review.upload_id, code=gone.code)
+            return None
+        threshold = self._policy.mask_threshold
+        return await asyncio.to_thread(partial(drawn, png, image, object_key=key, threshold=threshold))
+
     async def _published(self, case: HardCaseFound | None) -> Sequence[Event]:
         if case is not None and await self._hard_cases.add(case):
-            self._found(case)
+            self._told.hard_case(case)
             return (case,)
         return ()

@@ -32,7 +32,7 @@ from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, 
 from services.core.pixels import encode_png
 from services.core.policy import DEFAULT_POLICY
 from services.settings import ReviewSettings
-from services.stream.learn import Learn
+from services.stream.learn import Learn, Told
 from services.web import review
 from services.web.parts import Parts
 from services.web.problems import Refused, answer, problem_of
@@ -73,10 +73,10 @@ class Office:
             hard_cases=HardCases(self.parts.database),
             reviews=ReviewCases(self.parts.database),
             ledger=Ledger(self.parts.database),
+            objects=self.parts.objects,
             policy=DEFAULT_POLICY,
             now=lambda: self.now,
-            seen=lambda verdict: None,
-            found=lambda case: None,
+            told=Told(lambda verdict: None, lambda case: None),
         )
 
     @asynccontextmanager
@@ -168,6 +168,7 @@ async def test_a_decision_revises_the_verdict_and_its_mask_reaches_the_trainer(o
     revised, hard_case = await office.learn.review(event)
     assert isinstance(revised, VerdictReached) and isinstance(hard_case, HardCaseFound)
     assert (revised.revision, revised.decision, revised.path) == (1, Decision.MANIPULATED, Path.REVIEWED)
+    assert revised.mask is not None and revised.mask.object_key == event.corrected_mask_key
     assert HardCaseReason.MODERATOR_OVERTURNED in hard_case.reasons
     assert await office.learn.review(event) != ()  # delivered again: the same revision, and no other
     await office.learn.verdict(revised)

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from services.core.events import Path, Reason, ReviewDecided, VerdictReached
+from services.core.errors import Broken, Rejected
+from services.core.events import Mask, Path, Reason, ReviewDecided, StoredImage, VerdictReached
+from services.core.judge.mask import describe, to_full_resolution
+from services.core.learn.qes import qes
+from services.core.pixels import read_mask_png
 
 
-def revised(verdict: VerdictReached, review: ReviewDecided, *, now: datetime) -> VerdictReached:
+def drawn(png: bytes, image: StoredImage, *, object_key: str, threshold: float) -> Mask:
+    """A mask that a moderator drew on `image`, as a verdict carries it. Raises Rejected for what is no mask."""
+    try:
+        grey, _ = read_mask_png(png)
+    except Broken as error:
+        raise Rejected("corrupt", f"The corrected mask {object_key} cannot be read: {error}") from error
+    mask = to_full_resolution(grey, image.width, image.height)
+    return describe(mask, threshold=threshold, qes=qes(mask), object_key=object_key)
+
+
+def revised(
+    verdict: VerdictReached, review: ReviewDecided, *, now: datetime, mask: Mask | None = None
+) -> VerdictReached:
     """The verdict after a moderator's word, one revision higher.
 
-    The evidence (score, mask, candidate) stays; the decision is the moderator's. A rejected upload stays rejected:
-    there is no picture to decide on.
+    The evidence (score, mask, candidate) stays, but for a `mask` that the moderator drew; the decision is theirs. A
+    rejected upload stays rejected: there is no picture to decide on.
     """
     if verdict.path is Path.REJECTED:
         return verdict
@@ -23,6 +39,7 @@ def revised(verdict: VerdictReached, review: ReviewDecided, *, now: datetime) ->
             "decision": review.decision,
             "path": Path.REVIEWED,
             "reasons": reasons,
+            "mask": mask or verdict.mask,
             "judged_at": now,
         }
     )
