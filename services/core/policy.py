@@ -79,6 +79,9 @@ class ReviewPolicy(BaseModel):
         Field(description="How much a tenant's cases count in the queue; 1 where it is not named."),
     ] = {}
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # a mapping has no hash of its own, and processes keep what a policy needs
+
     @model_validator(mode="after")
     def _each_decision_has_its_keys(self) -> Self:
         codes = [reason.code for reason in self.reasons]

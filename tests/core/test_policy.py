@@ -24,3 +24,8 @@ def test_a_share_takes_about_its_share_and_is_independent_of_its_purpose() -> No
     assert taken != [chosen(f"both/{i}", 0.2) for i in range(5000)]
     assert not any(chosen(str(i), 0.0) for i in range(100))
     assert all(chosen(str(i), 1.0) for i in range(100))
+
+
+def test_policies_with_the_same_numbers_have_the_same_hash() -> None:
+    """Processes that are started for one policy are kept by it."""
+    assert hash(DEFAULT_POLICY) == hash(DEFAULT_POLICY.model_copy())
