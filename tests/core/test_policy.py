@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from services.core.policy import Policy, chosen
+from services.core.policy import DEFAULT_POLICY, Policy, chosen
 
 
 def test_the_same_numbers_are_the_same_version_and_any_change_is_another() -> None:
