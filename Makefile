@@ -18,7 +18,7 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
-	bench-lookup bench-pair bench-review bench-search bench-web-iml screenshots experiment-loop fit fit-constrained \
+	bench-lookup bench-pair bench-review bench-search bench-web bench-web-iml screenshots experiment-loop fit fit-constrained \
 	fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs monitoring promtool browser clean
 
 help: ## list the targets
@@ -93,6 +93,8 @@ bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="1000
 		$(LOOKUP) --out docs/lookup.md
 	$(BIN)/python -m bench.lookup words --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
 		--out docs/lookup.md
+
+bench-web: bench-review bench-search ## what the dashboard costs with a hundred thousand cases and verdicts
 
 bench-review: setup ## what the review API costs with a hundred thousand open cases
 	$(BIN)/python -m bench.review
