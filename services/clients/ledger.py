@@ -59,10 +59,11 @@ class Ledger:
             row = await (await connection.execute(_BY_CAUSE, query)).fetchone()
         return None if row is None else _parsed(row["event"])
 
-    async def latest(self, tenant: str, upload_id: str) -> VerdictReached | None:
-        """The verdict of the highest revision; None if the upload has none yet."""
+    async def latest(self, tenant: str, upload_id: str, *, below: int | None = None) -> VerdictReached | None:
+        """The verdict of the highest revision, or of the highest one `below` another; None if there is none."""
+        query = {"tenant": tenant, "upload_id": upload_id, "below": below}
         async with self._database.connection() as connection:
-            row = await (await connection.execute(_LATEST, {"tenant": tenant, "upload_id": upload_id})).fetchone()
+            row = await (await connection.execute(_LATEST, query)).fetchone()
         return None if row is None else _parsed(row["event"])
 
     async def reusable(
@@ -113,7 +114,9 @@ _NEWEST_REVISION = """
 select max(revision) as newest from ledger where tenant = %(tenant)s and upload_id = %(upload_id)s
 """
 _LATEST = """
-select event from ledger where tenant = %(tenant)s and upload_id = %(upload_id)s order by revision desc limit 1
+select event from ledger
+where tenant = %(tenant)s and upload_id = %(upload_id)s and revision < coalesce(%(below)s, 2147483647)
+order by revision desc limit 1
 """
 _REUSABLE = """
 select event from ledger

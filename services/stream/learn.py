@@ -85,7 +85,9 @@ class Learn:
         if changed is verdict:
             return ()
         stored = await self._ledger.claim_revision(changed, cause=review.event_id())
-        case = hard_case(verdict, self._policy, now=self._now(), overturned=overturned(verdict, review))
+        # What the moderator contradicted; the newest revision is theirs by now, if this is a second try.
+        before = await self._ledger.latest(review.tenant, review.upload_id, below=stored.revision) or verdict
+        case = hard_case(before, self._policy, now=self._now(), overturned=overturned(before, review))
         return (stored, *await self._published(case))
 
     async def _drawn(self, verdict: VerdictReached, review: ReviewDecided) -> Mask | None:

@@ -61,6 +61,8 @@ async def test_the_latest_verdict_is_the_one_of_the_highest_revision(ledger: Led
     revised = await ledger.claim_revision(verdict(decision=Decision.NO_EVIDENCE), cause="review/1")
     assert revised.revision == 1
     assert await ledger.latest("acme", "u-1") == revised
+    before = await ledger.latest("acme", "u-1", below=revised.revision)
+    assert before is not None and before.revision < revised.revision
 
 
 async def test_a_cause_that_comes_again_gets_its_first_revision(ledger: Ledger) -> None:

@@ -170,7 +170,8 @@ async def test_a_decision_revises_the_verdict_and_its_mask_reaches_the_trainer(o
     assert (revised.revision, revised.decision, revised.path) == (1, Decision.MANIPULATED, Path.REVIEWED)
     assert revised.mask is not None and revised.mask.object_key == event.corrected_mask_key
     assert HardCaseReason.MODERATOR_OVERTURNED in hard_case.reasons
-    assert await office.learn.review(event) != ()  # delivered again: the same revision, and no other
+    # Delivered again: the same revision and the same hard case, and no other.
+    assert await office.learn.review(event) == (revised, hard_case)
     await office.learn.verdict(revised)
     assert [each.revision for each in await office.parts.verdicts.get(office.tenant, "u-1")] == [0, 1]
     [to_annotate] = await Annotations(office.parts.database).open(office.tenant, "test", limit=10)
