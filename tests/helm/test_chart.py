@@ -32,6 +32,8 @@ from tests.helm.chart import (
 )
 
 CRDS = Path(__file__).parent / "crds"
+COMPONENT = "app.kubernetes.io/component"
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 SWITCHES = {
     "strimzi.enabled": ("Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"),
     "cnpg.enabled": ("Cluster",),
@@ -68,6 +70,21 @@ BAD = {
     "trainer.schedule=nightly": ("schedule",),
 }
 """Values that do not fit, by what must be said of them."""
+
+NAMES, BROKERS, DATABASE, OBJECTS, MODELS, API = 53, 9093, 5432, 443, 8080, 8600
+IDENTITY = (80, 988)
+REACHED: dict[str, set[int | None]] = {
+    "api": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},  # searches by picture, and says which models serve
+    "intake": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
+    "judge": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
+    "learn": {BROKERS, DATABASE, OBJECTS, *IDENTITY},  # masks that moderators drew
+    "models": {BROKERS, DATABASE, OBJECTS, *IDENTITY},  # what was promoted
+    "trainer": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
+    "prepare": {BROKERS, DATABASE},
+    "test": {API},
+    "fit": {None},  # its own machines, on every port
+}
+"""Ports that a pod of each component may open a connection to beside that of names, in the shape `gpu`; None: any."""
 
 
 def test_the_generated_files_are_fresh() -> None:
@@ -255,6 +272,95 @@ def test_prometheus_finds_all_of_a_release_under_the_name_that_rules_ask_for() -
     ports = {port["name"] for each in looked_at for port in each["spec"]["ports"]}
     assert ports == {endpoint["port"] for endpoint in monitor["endpoints"]}
     assert len(looked_at) == len(topology.GROUPS) + 2
+
+
+@needs_helm
+def test_a_pod_reaches_what_it_needs_and_nothing_else() -> None:
+    objects = rendered("gpu")
+    labels = {pod["metadata"]["labels"][COMPONENT]: pod["metadata"]["labels"] for _, pod in pods(objects)}
+    assert labels.keys() == REACHED.keys()
+    for component, wanted in REACHED.items():
+        reached = {port for rule in rules_for(objects, labels[component], "egress") for port in ports_of(rule)}
+        assert reached == {NAMES, *wanted}, component
+
+
+@needs_helm
+def test_who_may_ask_the_models_is_let_in_by_them() -> None:
+    objects = rendered("gpu")
+    labels = [pod["metadata"]["labels"] for _, pod in pods(objects)]
+    (models,) = [each for each in labels if each[COMPONENT] == "models"]
+    peers = [
+        peer["podSelector"]
+        for rule in rules_for(objects, models, "ingress")
+        if MODELS in ports_of(rule)
+        for peer in rule["from"]
+    ]
+    let_in = {each[COMPONENT] for each in labels if any(selects(peer, each) for peer in peers)}
+    assert let_in == {component for component, ports in REACHED.items() if MODELS in ports}
+
+
+@needs_helm
+def test_only_the_api_sends_webhooks_and_asks_the_provider_and_only_where_values_say() -> None:
+    for shape, wanted in (("external", {}), ("airgapped", {"platform": [443, 8443], "identity": [443]})):
+        objects = rendered(shape)
+        for _, pod in pods(objects):
+            labels = pod["metadata"]["labels"]
+            found_peers = {
+                namespace: sorted(ports_of(rule))
+                for rule in rules_for(objects, labels, "egress")
+                for namespace in namespaces(rule.get("to", []))
+                if namespace in ("platform", "identity")
+            }
+            assert found_peers == (wanted if labels[COMPONENT] == "api" else {}), (shape, labels[COMPONENT])
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (("networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.a=b",), {"a": "b"}),
+        (("monitoring.serviceMonitor.enabled=true",), {}),
+        ((), None),
+    ],
+)
+def test_prometheus_reaches_an_api_that_is_closed_to_others(
+    settings: tuple[str, ...], wanted: dict[str, str] | None
+) -> None:
+    front = "networkPolicy.apiFrom[0].namespaceSelector.matchLabels.front=yes"
+    objects = rendered("external", front, *settings)
+    rules = rules_for(
+        objects, found(objects, "Deployment", "-api")["spec"]["template"]["metadata"]["labels"], "ingress"
+    )
+    peers = [peer for rule in rules if ports_of(rule) == {API} for peer in rule["from"] if "namespaceSelector" in peer]
+    known = [peer["namespaceSelector"].get("matchLabels", {}) for peer in peers]
+    assert known == [{"front": "yes"}, *([] if wanted is None else [wanted])]
+
+
+def rules_for(objects: tuple[Object, ...], labels: dict[str, str], way: str) -> list[Object]:
+    """The rules of one way, `egress` or `ingress`, of all policies that select a pod with these labels."""
+    policies = [each["spec"] for each in objects if each["kind"] == "NetworkPolicy"]
+    chosen = [each for each in policies if selects(each["podSelector"], labels) and way.title() in each["policyTypes"]]
+    assert chosen, "no policy: everything may be reached"
+    return [rule for each in chosen for rule in each.get(way, [])]
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Whether a selector of Kubernetes takes a pod with these labels."""
+    for each in selector.get("matchExpressions", []):
+        if (labels.get(each["key"]) in each["values"]) is not (each["operator"] == "In"):
+            return False
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
+def ports_of(rule: Object) -> set[int | None]:
+    """The ports of a rule; None where it names none and so means all."""
+    return {each["port"] for each in rule["ports"]} if "ports" in rule else {None}
+
+
+def namespaces(peers: list[Object]) -> set[str]:
+    """The namespaces that peers name."""
+    chosen = [each.get("namespaceSelector", {}).get("matchLabels", {}) for each in peers]
+    return {labels[NAMESPACE_LABEL] for labels in chosen if NAMESPACE_LABEL in labels}
 
 
 def custom(each: Object) -> None:

@@ -110,3 +110,8 @@ caKey: {{ .Values.postgres.caKey | quote }}
 {{- .Values.modelServer.externalUrl -}}
 {{- end -}}
 {{- end -}}
+
+{{/* From where metrics may be read, as peers of a policy. */}}
+{{- define "pentimento.metricsFrom" -}}
+{{- toYaml (default (list (dict "namespaceSelector" (dict))) .Values.networkPolicy.metricsFrom) -}}
+{{- end -}}
