@@ -18,6 +18,7 @@ from services.settings_docs import variables
 from tests.helm.chart import (
     CHART,
     KUBERNETES,
+    ROOT,
     SHAPES,
     Object,
     Refused,
@@ -54,6 +55,8 @@ BAD = {
     "kafka.partitions=many": ("partitions", "integer"),
     "settings.PENTIMENTO_intake=5": ("PENTIMENTO_intake",),
     "settings.PENTIMENTO_KAFKA__PASSWORD=x": ("PENTIMENTO_KAFKA__PASSWORD",),
+    "settings.PENTIMENTO_WEBHOOKS__KEYS=x": ("PENTIMENTO_WEBHOOKS__KEYS",),
+    "settings.PENTIMENTO_LOGIN__CLIENT_SECRET=x": ("PENTIMENTO_LOGIN__CLIENT_SECRET",),
     "objects.url=file:///tmp": ("url", "file:///tmp"),
     "workers.judge.replicas=9": ("workers.judge.replicas is 9", "4 partitions"),
     "workers.judge.replicas=-1": ("replicas",),
@@ -70,6 +73,12 @@ BAD = {
     "trainer.schedule=nightly": ("schedule",),
 }
 """Values that do not fit, by what must be said of them."""
+
+OF_THE_API = {
+    "PENTIMENTO_WEBHOOKS__KEYS": {"name": "webhook-keys", "key": "keys"},
+    "PENTIMENTO_LOGIN__CLIENT_SECRET": {"name": "provider", "key": "client-secret"},
+}
+"""Secrets of the shape `airgapped` that no other program may have."""
 
 NAMES, BROKERS, DATABASE, OBJECTS, MODELS, API = 53, 9093, 5432, 443, 8080, 8600
 IDENTITY = (80, 988)
@@ -191,7 +200,7 @@ def test_every_variable_of_a_pod_is_a_setting(shape: str) -> None:
             given |= {each["name"] for each in container.get("env", [])}
     ours = {name for name in given if name.startswith("PENTIMENTO_")}
     assert ours - known == set()
-    assert given - ours <= {"HOME", "JOB_COMPLETION_INDEX"}
+    assert given - ours <= {"HOME", "JOB_COMPLETION_INDEX", "FORWARDED_ALLOW_IPS"}
     assert len(ours) > 15
 
 
@@ -274,6 +283,40 @@ def test_prometheus_finds_all_of_a_release_under_the_name_that_rules_ask_for() -
     assert len(looked_at) == len(topology.GROUPS) + 2
 
 
+def test_settings_that_hold_a_secret_are_refused_and_those_that_speak_of_one_are_not() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    secret = set(re.findall(r"^\| `(PENTIMENTO_\w+)` \| [^|]*\bsecret\b", page, re.MULTILINE))
+    assert len(secret) > 5
+    assert not secret & set(files.settings())
+    for name in (
+        "WEB__PUBLIC_URL", "WEB__LIVE_CONNECTIONS", "WEB__OPEN_ON_LOOPBACK", "WEBHOOKS__OLD_SECRET_S",
+        "LOGIN__CLIENT_SECRET_FILE", "WEBHOOKS__ALLOWED_HOSTS", "LOGIN__ISSUER",
+    ):  # fmt: skip
+        assert f"PENTIMENTO_{name}" in files.settings()
+
+
+@needs_helm
+def test_the_api_alone_gets_the_keys_of_webhooks_and_the_providers_secret() -> None:
+    objects = rendered("airgapped")
+    for _, pod in pods(objects):
+        for container in containers(pod):
+            given = {each["name"]: each.get("valueFrom", {}).get("secretKeyRef") for each in container.get("env", [])}
+            asked = {name: given[name] for name in given.keys() & OF_THE_API.keys()}
+            assert asked == (OF_THE_API if container["name"] == "api" else {}), container["name"]
+    least = found(rendered("external"), "Deployment", "-api")["spec"]["template"]["spec"]["containers"][0]
+    assert not OF_THE_API.keys() & {each["name"] for each in least["env"]}
+
+
+@needs_helm
+def test_the_api_takes_addresses_from_the_proxies_that_values_name_and_from_no_others() -> None:
+    def trusted(shape: str) -> list[str]:
+        containers_of_api = found(rendered(shape), "Deployment", "-api")["spec"]["template"]["spec"]["containers"]
+        return [each["value"] for each in containers_of_api[0]["env"] if each["name"] == "FORWARDED_ALLOW_IPS"]
+
+    assert trusted("external") == []
+    assert trusted("airgapped") == ["10.30.0.0/16,fd00:30::/64"]
+
+
 @needs_helm
 def test_a_pod_reaches_what_it_needs_and_nothing_else() -> None:
     objects = rendered("gpu")
@@ -301,12 +344,12 @@ def test_who_may_ask_the_models_is_let_in_by_them() -> None:
 
 @needs_helm
 def test_only_the_api_sends_webhooks_and_asks_the_provider_and_only_where_values_say() -> None:
-    for shape, wanted in (("external", {}), ("airgapped", {"platform": [443, 8443], "identity": [443]})):
+    for shape, wanted in (("external", {}), ("airgapped", {"platform": {443, 8443}, "identity": {443}})):
         objects = rendered(shape)
         for _, pod in pods(objects):
             labels = pod["metadata"]["labels"]
             found_peers = {
-                namespace: sorted(ports_of(rule))
+                namespace: ports_of(rule)
                 for rule in rules_for(objects, labels, "egress")
                 for namespace in namespaces(rule.get("to", []))
                 if namespace in ("platform", "identity")

@@ -62,6 +62,16 @@ PENTIMENTO_TELEMETRY__OTLP_ENDPOINT: {{ . | quote }}
 {{- end }}
 {{- if has "web" .secrets }}
 {{ include "pentimento.secret" (list "PENTIMENTO_WEB__TOKEN" $root.Values.api.existingSecret $root.Values.api.tokenKey) }}
+{{- with $root.Values.webhooks }}
+{{- if .existingSecret }}
+{{ include "pentimento.secret" (list "PENTIMENTO_WEBHOOKS__KEYS" .existingSecret .keysKey) }}
+{{- end }}
+{{- end }}
+{{- with $root.Values.login }}
+{{- if .existingSecret }}
+{{ include "pentimento.secret" (list "PENTIMENTO_LOGIN__CLIENT_SECRET" .existingSecret .clientSecretKey) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
