@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.monitoring.rules import RUNBOOKS
 from helm import files
 from services.core import topology
 from services.settings_docs import variables
@@ -268,6 +269,16 @@ def test_dashboards_and_rules_are_those_of_the_repository() -> None:
     assert boards == {path.name for path in (CHART / "dashboards").glob("*.json")}
     rules = [each["spec"] for each in objects if each["kind"] == "PrometheusRule"]
     assert len(rules) == len(list((CHART / "rules").glob("*.yaml")))
+
+
+@needs_helm
+def test_alerts_lead_to_the_runbooks_that_values_name() -> None:
+    addresses = {}
+    for settings in ((), ("monitoring.prometheusRule.runbooks=https://wiki.example.org/p/",)):
+        spec = found(rendered("operators", *settings), "PrometheusRule", "-alerts")["spec"]
+        alerts = [rule for group in spec["groups"] for rule in group["rules"]]
+        addresses[settings] = {each["annotations"]["runbook_url"].rpartition("/")[0] for each in alerts}
+    assert list(addresses.values()) == [{RUNBOOKS}, {"https://wiki.example.org/p"}]
 
 
 @needs_helm
