@@ -62,6 +62,7 @@ BAD = {
     "workers.judge.replicas=9": ("workers.judge.replicas is 9", "4 partitions"),
     "workers.judge.replicas=-1": ("replicas",),
     "strimzi.enabled=true": ("kafka.bootstrapServers is set",),
+    "strimzi.enabled=true,kafka.bootstrapServers=,kafka.clientSecret=x": ("kafka.clientSecret is set",),
     "cnpg.enabled=true": ("postgres.existingSecret is set",),
     "kafka.existingSecret=": ("kafka.existingSecret", "SASL_SSL"),
     "api.existingSecret=": ("api.existingSecret is empty",),
@@ -294,6 +295,33 @@ def test_prometheus_finds_all_of_a_release_under_the_name_that_rules_ask_for() -
     assert len(looked_at) == len(topology.GROUPS) + 2
 
 
+@needs_helm
+def test_a_fit_by_kubeflow_is_placed_where_gpus_are() -> None:
+    (override,) = found(rendered("kubeflow"), "TrainJob")["spec"]["podSpecOverrides"]
+    assert override["nodeSelector"] == {"pool": "batch", "accelerator": "h200"}
+    assert [each["key"] for each in override["tolerations"]] == ["nvidia.com/gpu"]
+
+
+@needs_helm
+def test_a_client_certificate_of_kafka_is_where_settings_say_and_known_to_keda() -> None:
+    objects = rendered("gateway", "keda.enabled=true")
+    given = next(each for each in objects if each["kind"] == "ConfigMap")["data"]
+    folder = "/etc/pentimento/kafka-client"
+    assert given["PENTIMENTO_KAFKA__CERTIFICATE_FILE"] == f"{folder}/tls.crt"
+    assert given["PENTIMENTO_KAFKA__KEY_FILE"] == f"{folder}/tls.key"
+    seen = 0
+    for _, pod in pods(objects):
+        for container in containers(pod):
+            mounted = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+            assert (folder in mounted) is ("PENTIMENTO_KAFKA__CERTIFICATE_FILE" in variables_of(container, given))
+            seen += folder in mounted
+    assert seen >= 5
+    asked = {
+        each["parameter"]: each["name"] for each in found(objects, "TriggerAuthentication")["spec"]["secretTargetRef"]
+    }
+    assert asked == {"ca": "kafka-ca", "cert": "kafka-client", "key": "kafka-client"}
+
+
 def test_settings_that_hold_a_secret_are_refused_and_those_that_speak_of_one_are_not() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     secret = set(re.findall(r"^\| `(PENTIMENTO_\w+)` \| [^|]*\bsecret\b", page, re.MULTILINE))
@@ -388,6 +416,12 @@ def test_prometheus_reaches_an_api_that_is_closed_to_others(
     peers = [peer for rule in rules if ports_of(rule) == {API} for peer in rule["from"] if "namespaceSelector" in peer]
     known = [peer["namespaceSelector"].get("matchLabels", {}) for peer in peers]
     assert known == [{"front": "yes"}, *([] if wanted is None else [wanted])]
+
+
+def variables_of(container: Object, config: Object) -> set[str]:
+    """The names of a container's variables."""
+    own = {each["name"] for each in container.get("env", [])}
+    return own | set(config) if "envFrom" in container else own
 
 
 def rules_for(objects: tuple[Object, ...], labels: dict[str, str], way: str) -> list[Object]:

@@ -11,6 +11,10 @@ PENTIMENTO_KAFKA__USERNAME: {{ $kafka.username | quote }}
 {{- if $kafka.caSecret }}
 PENTIMENTO_KAFKA__CA_FILE: /etc/pentimento/kafka/ca.crt
 {{- end }}
+{{- if $kafka.clientSecret }}
+PENTIMENTO_KAFKA__CERTIFICATE_FILE: /etc/pentimento/kafka-client/tls.crt
+PENTIMENTO_KAFKA__KEY_FILE: /etc/pentimento/kafka-client/tls.key
+{{- end }}
 PENTIMENTO_OBJECTS__URL: {{ .Values.objects.url | quote }}
 PENTIMENTO_OBJECTS__REGION: {{ .Values.objects.region | quote }}
 {{- with .Values.objects.endpoint }}
