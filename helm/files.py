@@ -26,7 +26,8 @@ from services.settings_docs import variables
 CHART = Path(__file__).parent / "pentimento"
 NOT_YOURS = re.compile(
     r"PENTIMENTO_(KAFKA__(?!REQUEST|SESSION)|POSTGRES__DSN|OBJECTS__(?!TIMEOUT)|MODELS__(URL|TOKEN|KEY|BACKEND)|SERVING__"
-    r"|MODEL_SERVER__|POLICY__|WEB__|EMBEDDER__ENABLED|TELEMETRY__(?!TRACE)|DATA_DIR|CACHE_DIR)|.*(PASSWORD|SECRET|TOKEN)"
+    r"|MODEL_SERVER__|POLICY__|WEB__(HOST|PORT)|WEBHOOKS__KEYS|EMBEDDER__ENABLED|TELEMETRY__(?!TRACE)|DATA_DIR|CACHE_DIR)"
+    r"|.*(PASSWORD|SECRET|TOKEN)$"
 )
 """Settings that have values of their own in the chart, or are secrets."""
 

@@ -1,14 +1,16 @@
 """What operators are called for, and the page that says what to do then.
 
-In: nothing. Out: alerts; `docs/runbooks/` has a page for each, by its name. Expressions ask only for what a process of
-ours or TorchServe exposes, and for Prometheus' own `up`. Gauges that every process takes from the same database or
-broker are read with `max`, never summed.
+In: the topology's topics. Out: alerts; `docs/runbooks/` has a page for each, by its name. Expressions ask only for what
+a process of ours or TorchServe exposes, and for Prometheus' own `up`. Gauges that every process takes from the same
+database or broker are read with `max`, never summed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from services.core import topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ RECORDED = {
 }
 """Recorded under these names, because several expressions ask for them."""
 
+READ = sorted({topic for group in topology.GROUPS.values() for topic in group.reads})
+"""Topics whose lag the workers that read them report, and nobody else."""
+
 ALERTS = (
     Alert(
         "PentimentoTargetDown",
@@ -55,6 +60,13 @@ ALERTS = (
         f"{LAG} > 0 unless on (topic) sum by (topic) (rate(pentimento_messages_total[10m])) > 0",
         "10m",
         "Messages wait on {{ $labels.topic }} and none is finished",
+    ),
+    Alert(
+        "PentimentoNoWorker",
+        "page",
+        " or ".join(f'absent({LAG}{{topic="{topic}"}})' for topic in READ),
+        "10m",
+        "No worker that reads {{ $labels.topic }} has been heard of for ten minutes",
     ),
     Alert(
         "PentimentoLagGrowing",
@@ -130,10 +142,11 @@ ALERTS = (
     Alert(
         "PentimentoLearningStalled",
         "ticket",
-        "max(pentimento_hard_cases_open) > 500 and max(pentimento_round_ended_seconds) > 7 * 86400 "
+        "max(pentimento_hard_cases_open) > 500 and (max(pentimento_round_ended_seconds) > 7 * 86400 "
+        "or max(pentimento_round_ended_seconds) == 0) "  # none ever ended
         "and max(pentimento_round_open_seconds) == 0",
         "1h",
-        "Hard cases pile up and no round of the learning loop has run for a week",
+        "Hard cases pile up and no round of the learning loop has run for a week, or ever",
     ),
     Alert(
         "PentimentoRoundHangs",

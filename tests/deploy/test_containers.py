@@ -72,6 +72,7 @@ def test_no_worker_carries_torch_and_no_image_without_a_gpu_carries_cuda() -> No
         ("services", "tests.helm.pentimento", ("prepare", "--help")),
         ("models-cpu", "services.model_server", ()),
         ("models-cpu", "tests.helm.pentimento", ("watch", "--help")),
+        ("models-cpu", "mlflow.store.model_registry.sqlalchemy_store", ()),  # promotes out of a registry
     ],
 )
 def test_a_program_needs_no_package_that_its_image_lacks(image: str, module: str, words: tuple[str, ...]) -> None:
@@ -144,6 +145,11 @@ def test_compose_names_nothing_that_is_not_there() -> None:
         for port in each.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} is reachable from everywhere"
         assert ":latest" not in each["image"] and ":" in each["image"], name
+
+
+def test_kafka_of_compose_keeps_its_log_on_its_volume() -> None:
+    kafka = COMPOSE["services"]["kafka"]
+    assert kafka["environment"]["KAFKA_LOG_DIRS"] in [mount.partition(":")[2] for mount in kafka["volumes"]]
 
 
 def test_prometheus_of_compose_looks_at_services_that_are_there() -> None:

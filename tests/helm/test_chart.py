@@ -12,12 +12,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.monitoring.rules import RUNBOOKS
 from helm import files
 from services.core import topology
 from services.settings_docs import variables
 from tests.helm.chart import (
     CHART,
     KUBERNETES,
+    ROOT,
     SHAPES,
     Object,
     Refused,
@@ -32,6 +34,8 @@ from tests.helm.chart import (
 )
 
 CRDS = Path(__file__).parent / "crds"
+COMPONENT = "app.kubernetes.io/component"
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 SWITCHES = {
     "strimzi.enabled": ("Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"),
     "cnpg.enabled": ("Cluster",),
@@ -52,10 +56,13 @@ BAD = {
     "kafka.partitions=many": ("partitions", "integer"),
     "settings.PENTIMENTO_intake=5": ("PENTIMENTO_intake",),
     "settings.PENTIMENTO_KAFKA__PASSWORD=x": ("PENTIMENTO_KAFKA__PASSWORD",),
+    "settings.PENTIMENTO_WEBHOOKS__KEYS=x": ("PENTIMENTO_WEBHOOKS__KEYS",),
+    "settings.PENTIMENTO_LOGIN__CLIENT_SECRET=x": ("PENTIMENTO_LOGIN__CLIENT_SECRET",),
     "objects.url=file:///tmp": ("url", "file:///tmp"),
     "workers.judge.replicas=9": ("workers.judge.replicas is 9", "4 partitions"),
     "workers.judge.replicas=-1": ("replicas",),
     "strimzi.enabled=true": ("kafka.bootstrapServers is set",),
+    "strimzi.enabled=true,kafka.bootstrapServers=,kafka.clientSecret=x": ("kafka.clientSecret is set",),
     "cnpg.enabled=true": ("postgres.existingSecret is set",),
     "kafka.existingSecret=": ("kafka.existingSecret", "SASL_SSL"),
     "api.existingSecret=": ("api.existingSecret is empty",),
@@ -68,6 +75,27 @@ BAD = {
     "trainer.schedule=nightly": ("schedule",),
 }
 """Values that do not fit, by what must be said of them."""
+
+OF_THE_API = {
+    "PENTIMENTO_WEBHOOKS__KEYS": {"name": "webhook-keys", "key": "keys"},
+    "PENTIMENTO_LOGIN__CLIENT_SECRET": {"name": "provider", "key": "client-secret"},
+}
+"""Secrets of the shape `airgapped` that no other program may have."""
+
+NAMES, BROKERS, DATABASE, OBJECTS, MODELS, API = 53, 9093, 5432, 443, 8080, 8600
+IDENTITY = (80, 988)
+REACHED: dict[str, set[int | None]] = {
+    "api": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},  # searches by picture, and says which models serve
+    "intake": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
+    "judge": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
+    "learn": {BROKERS, DATABASE, OBJECTS, *IDENTITY},  # masks that moderators drew
+    "models": {BROKERS, DATABASE, OBJECTS, *IDENTITY},  # what was promoted
+    "trainer": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
+    "prepare": {BROKERS, DATABASE},
+    "test": {API},
+    "fit": {None},  # its own machines, on every port
+}
+"""Ports that a pod of each component may open a connection to beside that of names, in the shape `gpu`; None: any."""
 
 
 def test_the_generated_files_are_fresh() -> None:
@@ -174,7 +202,7 @@ def test_every_variable_of_a_pod_is_a_setting(shape: str) -> None:
             given |= {each["name"] for each in container.get("env", [])}
     ours = {name for name in given if name.startswith("PENTIMENTO_")}
     assert ours - known == set()
-    assert given - ours <= {"HOME", "JOB_COMPLETION_INDEX"}
+    assert given - ours <= {"HOME", "JOB_COMPLETION_INDEX", "FORWARDED_ALLOW_IPS"}
     assert len(ours) > 15
 
 
@@ -245,6 +273,16 @@ def test_dashboards_and_rules_are_those_of_the_repository() -> None:
 
 
 @needs_helm
+def test_alerts_lead_to_the_runbooks_that_values_name() -> None:
+    addresses = {}
+    for settings in ((), ("monitoring.prometheusRule.runbooks=https://wiki.example.org/p/",)):
+        spec = found(rendered("operators", *settings), "PrometheusRule", "-alerts")["spec"]
+        alerts = [rule for group in spec["groups"] for rule in group["rules"]]
+        addresses[settings] = {each["annotations"]["runbook_url"].rpartition("/")[0] for each in alerts}
+    assert list(addresses.values()) == [{RUNBOOKS}, {"https://wiki.example.org/p"}]
+
+
+@needs_helm
 def test_prometheus_finds_all_of_a_release_under_the_name_that_rules_ask_for() -> None:
     objects = rendered("operators")
     monitor = found(objects, "ServiceMonitor")["spec"]
@@ -255,6 +293,162 @@ def test_prometheus_finds_all_of_a_release_under_the_name_that_rules_ask_for() -
     ports = {port["name"] for each in looked_at for port in each["spec"]["ports"]}
     assert ports == {endpoint["port"] for endpoint in monitor["endpoints"]}
     assert len(looked_at) == len(topology.GROUPS) + 2
+
+
+@needs_helm
+def test_a_fit_by_kubeflow_is_placed_where_gpus_are() -> None:
+    (override,) = found(rendered("kubeflow"), "TrainJob")["spec"]["podSpecOverrides"]
+    assert override["nodeSelector"] == {"pool": "batch", "accelerator": "h200"}
+    assert [each["key"] for each in override["tolerations"]] == ["nvidia.com/gpu"]
+
+
+@needs_helm
+def test_a_client_certificate_of_kafka_is_where_settings_say_and_known_to_keda() -> None:
+    objects = rendered("gateway", "keda.enabled=true")
+    given = next(each for each in objects if each["kind"] == "ConfigMap")["data"]
+    folder = "/etc/pentimento/kafka-client"
+    assert given["PENTIMENTO_KAFKA__CERTIFICATE_FILE"] == f"{folder}/tls.crt"
+    assert given["PENTIMENTO_KAFKA__KEY_FILE"] == f"{folder}/tls.key"
+    seen = 0
+    for _, pod in pods(objects):
+        for container in containers(pod):
+            mounted = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+            assert (folder in mounted) is ("PENTIMENTO_KAFKA__CERTIFICATE_FILE" in variables_of(container, given))
+            seen += folder in mounted
+    assert seen >= 5
+    asked = {
+        each["parameter"]: each["name"] for each in found(objects, "TriggerAuthentication")["spec"]["secretTargetRef"]
+    }
+    assert asked == {"ca": "kafka-ca", "cert": "kafka-client", "key": "kafka-client"}
+
+
+def test_settings_that_hold_a_secret_are_refused_and_those_that_speak_of_one_are_not() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    secret = set(re.findall(r"^\| `(PENTIMENTO_\w+)` \| [^|]*\bsecret\b", page, re.MULTILINE))
+    assert len(secret) > 5
+    assert not secret & set(files.settings())
+    for name in (
+        "WEB__PUBLIC_URL", "WEB__LIVE_CONNECTIONS", "WEB__OPEN_ON_LOOPBACK", "WEBHOOKS__OLD_SECRET_S",
+        "LOGIN__CLIENT_SECRET_FILE", "WEBHOOKS__ALLOWED_HOSTS", "LOGIN__ISSUER",
+    ):  # fmt: skip
+        assert f"PENTIMENTO_{name}" in files.settings()
+
+
+@needs_helm
+def test_the_api_alone_gets_the_keys_of_webhooks_and_the_providers_secret() -> None:
+    objects = rendered("airgapped")
+    for _, pod in pods(objects):
+        for container in containers(pod):
+            given = {each["name"]: each.get("valueFrom", {}).get("secretKeyRef") for each in container.get("env", [])}
+            asked = {name: given[name] for name in given.keys() & OF_THE_API.keys()}
+            assert asked == (OF_THE_API if container["name"] == "api" else {}), container["name"]
+    least = found(rendered("external"), "Deployment", "-api")["spec"]["template"]["spec"]["containers"][0]
+    assert not OF_THE_API.keys() & {each["name"] for each in least["env"]}
+
+
+@needs_helm
+def test_the_api_takes_addresses_from_the_proxies_that_values_name_and_from_no_others() -> None:
+    def trusted(shape: str) -> list[str]:
+        containers_of_api = found(rendered(shape), "Deployment", "-api")["spec"]["template"]["spec"]["containers"]
+        return [each["value"] for each in containers_of_api[0]["env"] if each["name"] == "FORWARDED_ALLOW_IPS"]
+
+    assert trusted("external") == []
+    assert trusted("airgapped") == ["10.30.0.0/16,fd00:30::/64"]
+
+
+@needs_helm
+def test_a_pod_reaches_what_it_needs_and_nothing_else() -> None:
+    objects = rendered("gpu")
+    labels = {pod["metadata"]["labels"][COMPONENT]: pod["metadata"]["labels"] for _, pod in pods(objects)}
+    assert labels.keys() == REACHED.keys()
+    for component, wanted in REACHED.items():
+        reached = {port for rule in rules_for(objects, labels[component], "egress") for port in ports_of(rule)}
+        assert reached == {NAMES, *wanted}, component
+
+
+@needs_helm
+def test_who_may_ask_the_models_is_let_in_by_them() -> None:
+    objects = rendered("gpu")
+    labels = [pod["metadata"]["labels"] for _, pod in pods(objects)]
+    (models,) = [each for each in labels if each[COMPONENT] == "models"]
+    peers = [
+        peer["podSelector"]
+        for rule in rules_for(objects, models, "ingress")
+        if MODELS in ports_of(rule)
+        for peer in rule["from"]
+    ]
+    let_in = {each[COMPONENT] for each in labels if any(selects(peer, each) for peer in peers)}
+    assert let_in == {component for component, ports in REACHED.items() if MODELS in ports}
+
+
+@needs_helm
+def test_only_the_api_sends_webhooks_and_asks_the_provider_and_only_where_values_say() -> None:
+    for shape, wanted in (("external", {}), ("airgapped", {"platform": {443, 8443}, "identity": {443}})):
+        objects = rendered(shape)
+        for _, pod in pods(objects):
+            labels = pod["metadata"]["labels"]
+            found_peers = {
+                namespace: ports_of(rule)
+                for rule in rules_for(objects, labels, "egress")
+                for namespace in namespaces(rule.get("to", []))
+                if namespace in ("platform", "identity")
+            }
+            assert found_peers == (wanted if labels[COMPONENT] == "api" else {}), (shape, labels[COMPONENT])
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (("networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.a=b",), {"a": "b"}),
+        (("monitoring.serviceMonitor.enabled=true",), {}),
+        ((), None),
+    ],
+)
+def test_prometheus_reaches_an_api_that_is_closed_to_others(
+    settings: tuple[str, ...], wanted: dict[str, str] | None
+) -> None:
+    front = "networkPolicy.apiFrom[0].namespaceSelector.matchLabels.front=yes"
+    objects = rendered("external", front, *settings)
+    rules = rules_for(
+        objects, found(objects, "Deployment", "-api")["spec"]["template"]["metadata"]["labels"], "ingress"
+    )
+    peers = [peer for rule in rules if ports_of(rule) == {API} for peer in rule["from"] if "namespaceSelector" in peer]
+    known = [peer["namespaceSelector"].get("matchLabels", {}) for peer in peers]
+    assert known == [{"front": "yes"}, *([] if wanted is None else [wanted])]
+
+
+def variables_of(container: Object, config: Object) -> set[str]:
+    """The names of a container's variables."""
+    own = {each["name"] for each in container.get("env", [])}
+    return own | set(config) if "envFrom" in container else own
+
+
+def rules_for(objects: tuple[Object, ...], labels: dict[str, str], way: str) -> list[Object]:
+    """The rules of one way, `egress` or `ingress`, of all policies that select a pod with these labels."""
+    policies = [each["spec"] for each in objects if each["kind"] == "NetworkPolicy"]
+    chosen = [each for each in policies if selects(each["podSelector"], labels) and way.title() in each["policyTypes"]]
+    assert chosen, "no policy: everything may be reached"
+    return [rule for each in chosen for rule in each.get(way, [])]
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Whether a selector of Kubernetes takes a pod with these labels."""
+    for each in selector.get("matchExpressions", []):
+        if (labels.get(each["key"]) in each["values"]) is not (each["operator"] == "In"):
+            return False
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
+def ports_of(rule: Object) -> set[int | None]:
+    """The ports of a rule; None where it names none and so means all."""
+    return {each["port"] for each in rule["ports"]} if "ports" in rule else {None}
+
+
+def namespaces(peers: list[Object]) -> set[str]:
+    """The namespaces that peers name."""
+    chosen = [each.get("namespaceSelector", {}).get("matchLabels", {}) for each in peers]
+    return {labels[NAMESPACE_LABEL] for labels in chosen if NAMESPACE_LABEL in labels}
 
 
 def custom(each: Object) -> None:

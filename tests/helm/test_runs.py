@@ -38,6 +38,8 @@ SAMPLE = ROOT / "samples" / "uploads"
 VERDICT_S = 240
 TOKEN = "a-token-of-the-tests"
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Cluster:

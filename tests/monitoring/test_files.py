@@ -10,6 +10,7 @@ import pytest
 from deploy.monitoring.__main__ import files, main, stale
 from deploy.monitoring.rules import alert_names
 from deploy.monitoring.slos import BURNS, OBJECTIVES
+from services.core import topology
 from services.metrics import Metrics
 from tests.monitoring.expressions import CHART, ROOT, labels_asked_for, pages, rules
 
@@ -50,6 +51,12 @@ def test_every_objective_is_recorded_over_every_window_that_its_alerts_ask_for()
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     for objective in OBJECTIVES:
         assert {objective.ratio(window) for _, long, short, *_ in BURNS for window in (long, short)} <= recorded
+
+
+def test_somebody_is_called_when_no_worker_reads_a_topic() -> None:
+    (rule,) = [rule for rule in rules() if rule.get("alert") == "PentimentoNoWorker"]
+    watched = re.findall(r'absent\(topic:pentimento_lag_messages:sum\{topic="([\w-]+)"\}\)', str(rule["expr"]))
+    assert sorted(watched) == sorted({topic for group in topology.GROUPS.values() for topic in group.reads})
 
 
 def test_labels_that_are_asked_for_are_labels_that_a_metric_has() -> None:

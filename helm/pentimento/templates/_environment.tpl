@@ -11,6 +11,10 @@ PENTIMENTO_KAFKA__USERNAME: {{ $kafka.username | quote }}
 {{- if $kafka.caSecret }}
 PENTIMENTO_KAFKA__CA_FILE: /etc/pentimento/kafka/ca.crt
 {{- end }}
+{{- if $kafka.clientSecret }}
+PENTIMENTO_KAFKA__CERTIFICATE_FILE: /etc/pentimento/kafka-client/tls.crt
+PENTIMENTO_KAFKA__KEY_FILE: /etc/pentimento/kafka-client/tls.key
+{{- end }}
 PENTIMENTO_OBJECTS__URL: {{ .Values.objects.url | quote }}
 PENTIMENTO_OBJECTS__REGION: {{ .Values.objects.region | quote }}
 {{- with .Values.objects.endpoint }}
@@ -62,6 +66,16 @@ PENTIMENTO_TELEMETRY__OTLP_ENDPOINT: {{ . | quote }}
 {{- end }}
 {{- if has "web" .secrets }}
 {{ include "pentimento.secret" (list "PENTIMENTO_WEB__TOKEN" $root.Values.api.existingSecret $root.Values.api.tokenKey) }}
+{{- with $root.Values.webhooks }}
+{{- if .existingSecret }}
+{{ include "pentimento.secret" (list "PENTIMENTO_WEBHOOKS__KEYS" .existingSecret .keysKey) }}
+{{- end }}
+{{- end }}
+{{- with $root.Values.login }}
+{{- if .existingSecret }}
+{{ include "pentimento.secret" (list "PENTIMENTO_LOGIN__CLIENT_SECRET" .existingSecret .clientSecretKey) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

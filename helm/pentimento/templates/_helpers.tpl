@@ -66,7 +66,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* As YAML: protocol, mechanism, username, secret, key, caSecret, caKey. */}}
+{{/* As YAML: protocol, mechanism, username, secret, key, caSecret, caKey, clientSecret, certificateKey, keyKey. */}}
 {{- define "pentimento.kafka" -}}
 {{- if .Values.strimzi.enabled -}}
 protocol: SASL_SSL
@@ -76,6 +76,7 @@ secret: {{ include "pentimento.fullname" . }}
 key: password
 caSecret: {{ include "pentimento.kafka.cluster" . }}-cluster-ca-cert
 caKey: ca.crt
+clientSecret: ""
 {{- else -}}
 {{- with .Values.kafka -}}
 protocol: {{ .securityProtocol }}
@@ -85,6 +86,9 @@ secret: {{ .existingSecret | quote }}
 key: {{ .passwordKey | quote }}
 caSecret: {{ .caSecret | quote }}
 caKey: {{ .caKey | quote }}
+clientSecret: {{ .clientSecret | quote }}
+certificateKey: {{ .clientCertificateKey | quote }}
+keyKey: {{ .clientKeyKey | quote }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -109,4 +113,9 @@ caKey: {{ .Values.postgres.caKey | quote }}
 {{- else -}}
 {{- .Values.modelServer.externalUrl -}}
 {{- end -}}
+{{- end -}}
+
+{{/* From where metrics may be read, as peers of a policy. */}}
+{{- define "pentimento.metricsFrom" -}}
+{{- toYaml (default (list (dict "namespaceSelector" (dict))) .Values.networkPolicy.metricsFrom) -}}
 {{- end -}}

@@ -34,6 +34,9 @@ env:
 {{- if (include "pentimento.kafka" . | fromYaml).caSecret }}
 - {name: kafka-ca, mountPath: /etc/pentimento/kafka, readOnly: true}
 {{- end }}
+{{- if (include "pentimento.kafka" . | fromYaml).clientSecret }}
+- {name: kafka-client, mountPath: /etc/pentimento/kafka-client, readOnly: true}
+{{- end }}
 {{- if (include "pentimento.postgres" . | fromYaml).caSecret }}
 - {name: postgres-ca, mountPath: /etc/pentimento/postgres, readOnly: true}
 {{- end }}
@@ -51,6 +54,12 @@ env:
   secret:
     secretName: {{ .caSecret }}
     items: [{key: {{ .caKey }}, path: ca.crt}]
+{{- end }}
+{{- if .clientSecret }}
+- name: kafka-client
+  secret:
+    secretName: {{ .clientSecret }}
+    items: [{key: {{ .certificateKey }}, path: tls.crt}, {key: {{ .keyKey }}, path: tls.key}]
 {{- end }}
 {{- end }}
 {{- with include "pentimento.postgres" . | fromYaml }}
@@ -103,15 +112,8 @@ imagePullSecrets:
 {{- with $class }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- $labels := ternary (mergeOverwrite (dict) $scheduling.nodeSelector $scheduling.gpuNodeSelector) $scheduling.nodeSelector (default false .gpu) }}
-{{- with $labels }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- $tolerations := ternary (concat $scheduling.tolerations $scheduling.gpuTolerations) $scheduling.tolerations (default false .gpu) }}
-{{- with $tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
+{{- with include "pentimento.placement" (dict "root" $root "gpu" (default false .gpu)) }}
+{{ . }}
 {{- end }}
 {{- if .spread }}
 topologySpreadConstraints:
@@ -124,6 +126,17 @@ topologySpreadConstraints:
         {{- include "pentimento.selector" (dict "root" $root "component" $.component) | nindent 8 }}
   {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* On which nodes: (dict "root" $ "gpu" true). */}}
+{{- define "pentimento.placement" -}}
+{{- $scheduling := .root.Values.scheduling -}}
+{{- $labels := ternary (mergeOverwrite (dict) $scheduling.nodeSelector $scheduling.gpuNodeSelector) $scheduling.nodeSelector .gpu -}}
+{{- $tolerations := ternary (concat $scheduling.tolerations $scheduling.gpuTolerations) $scheduling.tolerations .gpu -}}
+{{- $placement := dict -}}
+{{- if $labels }}{{ $_ := set $placement "nodeSelector" $labels }}{{ end -}}
+{{- if $tolerations }}{{ $_ := set $placement "tolerations" $tolerations }}{{ end -}}
+{{- if $placement }}{{ toYaml $placement }}{{ end -}}
 {{- end -}}
 
 {{- define "pentimento.priority" -}}
