@@ -15,7 +15,7 @@ from services.core.events import Decision, ReviewDecided, VerdictReached
 from services.core.webhooks import Attempt, EventKind, GivenUp
 from tests.clients.examples import verdict
 from tests.webhooks.conftest import Office
-from tests.webhooks.receiver import Receiver, status
+from tests.webhooks.receiver import Received, Receiver, status
 
 
 async def test_a_verdict_and_a_decision_arrive_signed_as_cloudevents(office: Office, receiver: Receiver) -> None:
@@ -215,6 +215,35 @@ async def test_a_webhook_that_is_paused_waits_and_then_gets_everything(office: O
         assert await office.log.ping(webhook, "p-1") is None
         await office.webhooks.change(webhook, "active")
         assert (await office.settled(webhook, judged)).state == "delivered"
+
+
+async def test_what_waited_through_a_long_pause_is_tried_as_often_as_what_is_new(
+    office: Office, receiver: Receiver
+) -> None:
+    webhook, _ = await office.register()
+    await office.webhooks.change(webhook, "paused")
+    judged = await office.judge("u-1")
+    async with office.database.connection() as connection:
+        aged = "update webhook_delivery set since = since - interval '2 days' where webhook = %s"
+        await connection.execute(aged, [webhook])
+
+    def answer(received: Received) -> Any:
+        return status(503 if len(receiver.got) < 2 else 204)(received)
+
+    receiver.answers["/hook"] = answer
+    await office.webhooks.change(webhook, "active")
+    async with office.sending():
+        assert (await office.settled(webhook, judged)).state == "delivered"
+    assert [each.status for each in await office.log.attempts(webhook)] == [204, 503]
+
+
+async def test_to_let_go_on_what_was_not_paused_gives_no_more_time(office: Office) -> None:
+    webhook, _ = await office.register()
+    await office.judge("u-1")
+    (before,) = await Deliveries(office.database).claim(at_most=1, per_webhook=1, lease_s=0)
+    await office.webhooks.change(webhook, "active")
+    (after,) = await Deliveries(office.database).claim(at_most=1, per_webhook=1, lease_s=0)
+    assert after.since == before.since
 
 
 async def test_both_secrets_sign_while_one_replaces_the_other(office: Office, receiver: Receiver) -> None:
