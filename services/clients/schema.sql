@@ -845,6 +845,7 @@ create index if not exists webhook_delivery_due on webhook_delivery (webhook, du
 create index if not exists webhook_delivery_order on webhook_delivery (webhook, subject, id) where state = 'queued';
 create index if not exists webhook_delivery_leased on webhook_delivery (webhook, leased_until) where state = 'queued';
 create index if not exists webhook_delivery_in_state on webhook_delivery (webhook, state, id);
+create index if not exists webhook_delivery_dead on webhook_delivery (id) where state = 'dead';
 create index if not exists webhook_delivery_settled on webhook_delivery (settled_at) where state <> 'queued';
 
 -- Every try: when, what was answered, how long it took. Neither body is kept.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.clients.cases import Verdicts
-from services.clients.deliveries import Deliveries, announce
+from services.clients.deliveries import _WAITING, Deliveries, announce
 from services.core.events import Decision, ReviewDecided, VerdictReached
 from services.core.webhooks import Attempt, EventKind, GivenUp
 from tests.clients.examples import verdict
@@ -335,6 +336,30 @@ async def test_what_was_settled_long_ago_is_forgotten(office: Office) -> None:
     assert any(each.subject == "u-1" for each in await office.log.deliveries(webhook))
     await Deliveries(office.database).prune(keep_s=0)
     assert not any(each.subject == "u-1" for each in await office.log.deliveries(webhook))
+
+
+SETTLED = """
+insert into webhook_delivery (webhook, kind, event_id, subject, reference, state, settled_at)
+select %(webhook)s, 'ping', 'settled-' || n, 'ping', '', %(state)s, now() - interval '2 hours'
+from generate_series(1, %(count)s) as n
+"""
+
+
+async def test_what_waits_is_counted_without_looking_at_what_was_delivered(office: Office) -> None:
+    queue = Deliveries(office.database)
+    queued, dead = await queue.waiting()
+    delivered, _ = await office.register("/delivered", kinds=(EventKind.REVIEW,))
+    given_up, _ = await office.register("/given-up")
+    await office.judge("u-1")
+    async with office.database.connection() as connection:
+        await connection.execute(SETTLED, {"webhook": delivered, "state": "delivered", "count": 5000})
+        await connection.execute(SETTLED, {"webhook": given_up, "state": "dead", "count": 2})
+        await connection.execute("analyze webhook_delivery")
+        rows = await (await connection.execute("explain " + _WAITING)).fetchall()
+    assert await queue.waiting() == (queued + 1, dead + 2)
+    plan = "\n".join(row["QUERY PLAN"] for row in rows)
+    assert "Scan using webhook_delivery_dead" in plan
+    assert not re.search("Seq Scan|_in_state|_settled", plan)
 
 
 async def test_the_body_is_the_event_byte_for_byte(office: Office, receiver: Receiver) -> None:
