@@ -345,6 +345,16 @@ from generate_series(1, %(count)s) as n
 """
 
 
+async def test_what_was_settled_long_ago_is_forgotten_a_few_at_a_time(office: Office) -> None:
+    webhook, _ = await office.register()
+    await office.judge("u-1")
+    await Deliveries(office.database).prune(keep_s=3600)
+    async with office.database.connection() as connection:
+        await connection.execute(SETTLED, {"webhook": webhook, "state": "delivered", "count": 5})
+    assert await Deliveries(office.database).prune(keep_s=3600, at_once=2) == 5
+    assert [each.subject for each in await office.log.deliveries(webhook)] == ["u-1"]
+
+
 async def test_what_waits_is_counted_without_looking_at_what_was_delivered(office: Office) -> None:
     queue = Deliveries(office.database)
     queued, dead = await queue.waiting()
