@@ -16,6 +16,8 @@ import typer
 
 from services.cli.connections import opened_database
 from services.cli.console import DataOption, JsonOption, fail, note, policy_in, settings_of, write_lines, write_table
+from services.cli.people import operator
+from services.clients.audit import Audit
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.review_claims import LockRules
@@ -112,14 +114,19 @@ async def _added(settings: Settings, policy: Policy, tenant: str, upload_id: str
         if isinstance(usable, Unusable):
             fail(usable.text)
         added = await of.add(LOCAL, usable.verdict, usable.kind, answer.value, now=datetime.now(UTC))
-    if isinstance(added, Refusal):
-        fail(added.text)
+        if isinstance(added, Refusal):
+            fail(added.text)
+        said = {"honeypot": added.id}
+        await Audit(database).record(operator(), "honeypot_added", tenant=tenant, upload_id=upload_id, details=said)
     return added
 
 
 async def _retired(settings: Settings, honeypot_id: str) -> bool:
-    async with _honeypots(settings) as (_, of):
-        return await of.retire(LOCAL, honeypot_id, now=datetime.now(UTC))
+    async with _honeypots(settings) as (database, of):
+        retired = await of.retire(LOCAL, honeypot_id, now=datetime.now(UTC))
+        if retired:
+            await Audit(database).record(operator(), "honeypot_retired", details={"honeypot": honeypot_id})
+    return retired
 
 
 def _honeypot_cells(honeypot: Honeypot) -> tuple[str, ...]:

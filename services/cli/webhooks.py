@@ -15,6 +15,8 @@ import typer
 
 from services.cli.connections import opened_database
 from services.cli.console import DataOption, JsonOption, TenantOption, fail, note, settings_of, write_lines, write_table
+from services.cli.people import operator
+from services.clients.audit import Audit
 from services.clients.database import Database
 from services.clients.delivery_log import DeliveryLog, SeenDelivery
 from services.clients.webhooks import NewWebhook, Webhook, Webhooks
@@ -146,12 +148,15 @@ async def _added(settings: Settings, new: NewWebhook) -> tuple[Webhook, str]:
     if not settings.webhooks.keys:
         fail("PENTIMENTO_WEBHOOKS__KEYS is empty: a secret could not be kept")
     async with opened_database(settings) as database:
-        return await _desk(settings, database).add(new)
+        return await _desk(settings, database).add(operator(), new)
 
 
 async def _removed(settings: Settings, webhook: str) -> bool:
     async with opened_database(settings) as database:
-        return await Webhooks(database).remove(webhook)
+        found = await Webhooks(database).find(webhook_id=webhook)
+        for each in found:
+            await _desk(settings, database).remove(operator(), each)
+        return bool(found)
 
 
 async def _tested(settings: Settings, webhook: str, wait_s: float) -> SeenDelivery:
@@ -169,14 +174,16 @@ async def _tested(settings: Settings, webhook: str, wait_s: float) -> SeenDelive
 
 async def _redriven(settings: Settings, webhook: str, deliveries: list[int] | None) -> int | None:
     async with opened_database(settings) as database:
-        if not await Webhooks(database).find(webhook_id=webhook):
+        found = await Webhooks(database).find(webhook_id=webhook)
+        if not found:
             return None
-        return await DeliveryLog(database).redrive(webhook, deliveries)
+        return await _desk(settings, database).redrive(operator(), found[0], deliveries)
 
 
 def _desk(settings: Settings, database: Database) -> Desk:
     return Desk(
         database,
+        audit=Audit(database),
         vault=open_vault(settings.webhooks),
         fetcher=open_webhook_fetcher(settings.webhooks),
         old_secret_s=settings.webhooks.old_secret_s,

@@ -21,7 +21,6 @@ from psycopg.types.json import Jsonb
 
 from services.clients.database import Database, storable
 from services.core.access import Person
-from services.core.errors import PentimentoError
 
 TOGETHER = 200  # entries of one transaction
 
@@ -115,7 +114,7 @@ class Audit:
             batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
             try:
                 await self._store([each.row for each in batch])
-            except PentimentoError as error:
+            except Exception as error:  # whatever it was: nobody may wait for ever for what is not stored
                 for each in batch:
                     if not each.stored.done():
                         each.stored.set_exception(error)

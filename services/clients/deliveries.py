@@ -15,11 +15,13 @@ from services.clients.database import Connection, Database
 from services.core.events import ReviewDecided, VerdictReached
 from services.core.webhooks import Announced, Attempt, Delivered, EventKind, GivenUp, Later, Outcome
 
+PRUNED_AT_ONCE = 1000  # with their tries; a day's worth at once would outlast a statement's deadline
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A delivery that was claimed. `event` None: what it refers to is not there any more. `sealed` are the secrets that
-    are valid, the newest first; `attempts` counts this one; `since`: when it was queued, or redriven.
+    are valid, the newest first; `attempts` counts this one; `since`: when it was queued, redriven, or let go on.
     """
 
     id: int
@@ -107,10 +109,17 @@ class Deliveries:
             row = await (await connection.execute(_WAITING)).fetchone()
         return (row["queued"], row["dead"]) if row else (0, 0)
 
-    async def prune(self, *, keep_s: float) -> int:
-        """Forget deliveries that were settled so long ago, dead letters too, with their log. How many."""
-        async with self._database.connection() as connection:
-            return (await connection.execute(_PRUNE, {"keep_s": keep_s})).rowcount
+    async def prune(self, *, keep_s: float, at_once: int = PRUNED_AT_ONCE) -> int:
+        """Forget deliveries that were settled so long ago, dead letters too, with their log; in one statement at most
+        `at_once`. How many.
+        """
+        pruned, query = 0, {"keep_s": keep_s, "limit": at_once}
+        while True:
+            async with self._database.connection() as connection:
+                count = (await connection.execute(_PRUNE, query)).rowcount
+            pruned += count
+            if count < at_once:
+                return pruned
 
 
 # `for key share`: a webhook that is being removed is waited for and then passed over, not tripped over.
@@ -188,12 +197,17 @@ _LOG = """
 insert into webhook_attempt (webhook, delivery, status, error, duration_ms)
 select webhook, id, %(status)s, %(error)s, %(duration_ms)s from webhook_delivery where id = %(id)s
 """
+# Each counts a partial index: what was delivered, which is nearly all there is, is not looked at.
 _WAITING = """
-select count(*) filter (where state = 'queued') as queued, count(*) filter (where state = 'dead') as dead
-from webhook_delivery where state in ('queued', 'dead')
+select (select count(*) from webhook_delivery where state = 'queued') as queued,
+       (select count(*) from webhook_delivery where state = 'dead') as dead
 """
 _PRUNE = """
-delete from webhook_delivery where state <> 'queued' and settled_at < now() - make_interval(secs => %(keep_s)s)
+delete from webhook_delivery where id = any(array(
+    select id from webhook_delivery
+    where state <> 'queued' and settled_at < now() - make_interval(secs => %(keep_s)s)
+    order by settled_at limit %(limit)s for update skip locked
+))
 """
 
 

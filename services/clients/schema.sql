@@ -519,6 +519,7 @@ create unique index if not exists round_open on round ((true)) where finished_at
 -- In which order verdicts arrived, revisions too: what the live feed goes by. A redelivered event leaves a gap.
 alter table verdict_history add column if not exists seq bigint generated always as identity;
 create unique index if not exists verdict_history_seq on verdict_history (seq);
+create index if not exists verdict_history_of_tenant on verdict_history (tenant, seq);
 
 -- Lists in their order with what is mostly filtered by, so that no combination of filters reads the events of verdicts
 -- that do not fit, and verdicts over time are counted without them.
@@ -845,6 +846,7 @@ create index if not exists webhook_delivery_due on webhook_delivery (webhook, du
 create index if not exists webhook_delivery_order on webhook_delivery (webhook, subject, id) where state = 'queued';
 create index if not exists webhook_delivery_leased on webhook_delivery (webhook, leased_until) where state = 'queued';
 create index if not exists webhook_delivery_in_state on webhook_delivery (webhook, state, id);
+create index if not exists webhook_delivery_dead on webhook_delivery (id) where state = 'dead';
 create index if not exists webhook_delivery_settled on webhook_delivery (settled_at) where state <> 'queued';
 
 -- Every try: when, what was answered, how long it took. Neither body is kept.

@@ -87,9 +87,18 @@ class Webhooks:
         return [_webhook(row) for row in rows]
 
     async def change(self, webhook_id: str, state: Literal["active", "paused"]) -> bool:
-        """Pause one, or let it go on at once, also where it was disabled. Whether there is such a webhook."""
-        async with self._database.connection() as connection:
-            return (await connection.execute(_CHANGE, {"id": webhook_id, "state": state})).rowcount > 0
+        """Pause one, or let it go on at once, also where it was disabled. What waited through a pause has as much time
+        as what is new. Whether there is such a webhook.
+        """
+        query = {"id": webhook_id, "state": state}
+        async with self._database.connection() as connection, connection.transaction():
+            was = await (await connection.execute(_WAS, query)).fetchone()
+            if was is None:
+                return False
+            await connection.execute(_CHANGE, query)
+            if (was["state"], state) == ("paused", "active"):
+                await connection.execute(_YOUNG_AGAIN, query)
+        return True
 
     async def rotate(self, webhook_id: str, *, sealed: str, old_for_s: float) -> datetime | None:
         """Give it a new secret; the one it had stays valid beside it until the time that is returned. None where there
@@ -119,9 +128,11 @@ where (%(tenants)s::text[] is null or tenant = any(%(tenants)s)) and (%(id)s::te
     and (%(after_at)s::timestamptz is null or (created_at, id) > (%(after_at)s, %(after_id)s))
 order by created_at, id limit %(limit)s
 """
+_WAS = "select state from webhook where id = %(id)s for no key update"
 _CHANGE = """
 update webhook set state = %(state)s, failures = 0, wait_until = 'epoch' where id = %(id)s
 """
+_YOUNG_AGAIN = "update webhook_delivery set since = now() where webhook = %(id)s and state = 'queued'"
 _ROTATE = """
 update webhook set old_secret = secret, old_until = now() + make_interval(secs => %(old_for_s)s), secret = %(sealed)s
 where id = %(id)s returning old_until

@@ -57,6 +57,6 @@ def tenants_of(person: Person, tenant: str | None) -> tuple[str, ...] | None:
 
 def seen(person: Person, tenant: str) -> str:
     """The tenant, where the person may see it. Raises Refused (404)."""
-    if not person.sees(tenant):
+    if "\x00" in tenant or not person.sees(tenant):  # no name has a NUL, and no query can
         raise Refused(404, "not_found", f"There is no tenant {tenant!r} that you may see.")
     return tenant

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Path
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -27,6 +27,7 @@ from services.web.tokens import MOST_DAYS, Days, IssuedToken, Name, TokenShown, 
 
 PAGE = "/account"
 ANYBODY = [Depends(at_least(Role.VIEWER))]
+LARGEST_ID = 2**63 - 1  # what PostgreSQL's bigint holds
 
 
 class SessionShown(BaseModel):
@@ -74,7 +75,7 @@ def pages(registrar: Registrar, entrance: Entrance) -> APIRouter:
 
     @routes.post("/sessions/end")
     async def end(
-        request: Request, person: Who, session_id: Annotated[int | None, Form(alias="id")] = None
+        request: Request, person: Who, session_id: Annotated[int | None, Form(alias="id", ge=1, le=LARGEST_ID)] = None
     ) -> Response:
         await _end(registrar, person, session_id)
         came: Came = request.state.came
@@ -112,7 +113,7 @@ def api(registrar: Registrar) -> APIRouter:
         return {"ended": await _end(registrar, person, None)}
 
     @routes.delete("/sessions/{session_id}")
-    async def end(person: Who, session_id: int) -> dict[str, int]:
+    async def end(person: Who, session_id: Annotated[int, Path(ge=1, le=LARGEST_ID)]) -> dict[str, int]:
         return {"ended": await _end(registrar, person, session_id)}
 
     @routes.post("/tokens", status_code=201)

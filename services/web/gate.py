@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.clients.audit import Audit
 from services.core.access import NOBODY
-from services.web.auth import SAFE_METHODS, bearer_of, follows_foreign_link, from_foreign_page
+from services.web.auth import SAFE_METHODS, bearer_of, follows_foreign_link, from_foreign_page, local_path
 from services.web.csrf import same, sent_token
 from services.web.current import CAME, Came
 from services.web.identity import Gatekeeper
@@ -123,7 +123,8 @@ def _asked_to_sign_in(request: Request) -> Response:
     """To the login, and back from there; programs are told what to send."""
     if not wants_page(request) or request.method != "GET":
         return _token_required(request)
-    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    # A path such as `//evil.example/x` would be another host's address.
+    target = local_path(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
     if follows_foreign_link(request.method, request.headers):
         return render("onward.html", {"target": target})  # the next request is our own page's, and brings the cookie
     return RedirectResponse(f"/login?next={quote(target, safe='')}", 303)

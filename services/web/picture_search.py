@@ -111,8 +111,12 @@ class PictureSearch:
                 await form.close()
             if not data:
                 raise Rejected("empty", "The file in the field `image` has no bytes.")
-            async with asyncio.timeout(SEEK_S):
-                sought = await self._parts.seek(tenant, data)
+            try:
+                async with asyncio.timeout(SEEK_S):
+                    sought = await self._parts.seek(tenant, data)
+            except TimeoutError as error:
+                text = f"The picture was not looked up within {SEEK_S:g} s; try again in a moment."
+                raise Refused(503, "busy", text) from error
         await self._parts.audit.record(person, "searched_by_picture", tenant=tenant)
         return sought, await self._matches(tenant, sought), tenant
 

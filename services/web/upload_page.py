@@ -56,7 +56,7 @@ def router(parts: Parts, options: Options) -> APIRouter:
     )
     async def progress(person: Who, tenant: str, upload_id: str) -> Stage:
         """How far an upload has come."""
-        stage = await activity.progress(seen(person, tenant).replace("\x00", ""), upload_id.replace("\x00", ""))
+        stage = await activity.progress(seen(person, tenant), upload_id.replace("\x00", ""))
         shown = stage == "shown"
         return Stage(
             upload_id=upload_id,

@@ -67,7 +67,7 @@ def router(parts: Parts, options: Options, desk: Desk) -> APIRouter:
     @routes.post("/{webhook_id}/rotate")
     async def rotate(person: Who, webhook_id: str) -> Response:
         webhook = await known(webhooks, person, webhook_id)
-        made = await rotated(desk, webhook)
+        made = await rotated(desk, person, webhook)
         return await shown_with(await known(webhooks, person, webhook.id), secret=made.secret)
 
     @routes.post("/{webhook_id}/test")
@@ -79,24 +79,24 @@ def router(parts: Parts, options: Options, desk: Desk) -> APIRouter:
     @routes.post("/{webhook_id}/pause")
     async def pause(person: Who, webhook_id: str) -> Response:
         webhook = await known(webhooks, person, webhook_id)
-        await webhooks.change(webhook.id, "paused")
+        await desk.change(person, webhook, "paused")
         return _back(webhook)
 
     @routes.post("/{webhook_id}/resume")
     async def resume(person: Who, webhook_id: str) -> Response:
         webhook = await known(webhooks, person, webhook_id)
-        await webhooks.change(webhook.id, "active")
+        await desk.change(person, webhook, "active")
         return _back(webhook)
 
     @routes.post("/{webhook_id}/redrive")
     async def redrive(person: Who, webhook_id: str, delivery: Numbers = None) -> Response:
         webhook = await known(webhooks, person, webhook_id)
-        await log.redrive(webhook.id, delivery)
+        await desk.redrive(person, webhook, delivery)
         return _back(webhook)
 
     @routes.post("/{webhook_id}/remove")
     async def remove(person: Who, webhook_id: str) -> Response:
-        await webhooks.remove((await known(webhooks, person, webhook_id)).id)
+        await desk.remove(person, await known(webhooks, person, webhook_id))
         return RedirectResponse("/admin/webhooks", 303)
 
     async def shown_with(

@@ -44,7 +44,13 @@ def desk_of(parts: Parts, options: Options) -> Desk:
     """Where webhooks are registered, as the settings say."""
     settings = options.webhooks
     fetcher = open_webhook_fetcher(settings)
-    return Desk(parts.database, vault=open_vault(settings), fetcher=fetcher, old_secret_s=settings.old_secret_s)
+    return Desk(
+        parts.database,
+        audit=parts.audit,
+        vault=open_vault(settings),
+        fetcher=fetcher,
+        old_secret_s=settings.old_secret_s,
+    )
 
 
 async def registered(desk: Desk, person: Person, wanted: WebhookWanted) -> WebhookMade:
@@ -53,7 +59,7 @@ async def registered(desk: Desk, person: Person, wanted: WebhookWanted) -> Webho
     require_keys(desk)
     decisions = None if wanted.decisions is None else tuple(dict.fromkeys(wanted.decisions))
     new = NewWebhook(tenant, wanted.url, tuple(dict.fromkeys(wanted.events)), decisions, person.subject)
-    made, secret = await desk.add(new)
+    made, secret = await desk.add(person, new)
     return WebhookMade(**shown(made).model_dump(), secret=secret)
 
 
@@ -71,10 +77,10 @@ async def known(webhooks: Webhooks, person: Person, webhook_id: str) -> Webhook:
     return found[0]
 
 
-async def rotated(desk: Desk, webhook: Webhook) -> SecretMade:
+async def rotated(desk: Desk, person: Person, webhook: Webhook) -> SecretMade:
     """A new secret. Raises Refused (404, 503)."""
     require_keys(desk)
-    made = await desk.rotate(webhook.id)
+    made = await desk.rotate(person, webhook)
     if made is None:
         raise Refused(404, "no_webhook", f"There is no webhook {webhook.id!r} any more.")
     return SecretMade(secret=made[0], old_until=made[1])
@@ -96,7 +102,7 @@ def api(parts: Parts, desk: Desk) -> APIRouter:
     _history(routes, webhooks, log)
     # Not for what answers with a secret: kept answers lie in the database in the clear.
     repeatable = APIRouter(route_class=OncePerKey)
-    _actions(repeatable, webhooks, log, desk)
+    _actions(repeatable, webhooks, desk)
     routes.include_router(repeatable)
     return routes
 
@@ -125,18 +131,18 @@ def _registry(routes: APIRouter, webhooks: Webhooks, desk: Desk) -> None:
     async def change(person: Who, webhook_id: str, change: WebhookChange) -> WebhookShown:
         """While it is paused, events wait for it."""
         webhook = await known(webhooks, person, webhook_id)
-        await webhooks.change(webhook.id, change.state)
+        await desk.change(person, webhook, change.state)
         return shown(await known(webhooks, person, webhook_id))
 
     @routes.delete("/{webhook_id}", status_code=204, summary="Remove a webhook and its log")
     async def remove(person: Who, webhook_id: str) -> Response:
-        await webhooks.remove((await known(webhooks, person, webhook_id)).id)
+        await desk.remove(person, await known(webhooks, person, webhook_id))
         return Response(status_code=204)
 
     @routes.post("/{webhook_id}/rotate", summary="Give a webhook a new secret")
     async def rotate(person: Who, webhook_id: str) -> SecretMade:
         """For a while deliveries are signed with both, so that the receiver can change in its own time."""
-        return await rotated(desk, await known(webhooks, person, webhook_id))
+        return await rotated(desk, person, await known(webhooks, person, webhook_id))
 
 
 def _history(routes: APIRouter, webhooks: Webhooks, log: DeliveryLog) -> None:
@@ -165,7 +171,7 @@ def _history(routes: APIRouter, webhooks: Webhooks, log: DeliveryLog) -> None:
         return AttemptPage(attempts=page, next_cursor=place, next=following(request, place))
 
 
-def _actions(routes: APIRouter, webhooks: Webhooks, log: DeliveryLog, desk: Desk) -> None:
+def _actions(routes: APIRouter, webhooks: Webhooks, desk: Desk) -> None:
     @routes.post("/{webhook_id}/test", status_code=202, summary="Send a test event", responses=problems(409))
     async def test(person: Who, webhook_id: str) -> Pinged:
         """It goes the way of every event; the log says what was answered."""
@@ -174,7 +180,7 @@ def _actions(routes: APIRouter, webhooks: Webhooks, log: DeliveryLog, desk: Desk
     @routes.post("/{webhook_id}/redrive", summary="Send dead letters once more", responses=problems(409))
     async def redrive(person: Who, webhook_id: str, wanted: RedriveWanted) -> Redriven:
         webhook = await known(webhooks, person, webhook_id)
-        return Redriven(redriven=await log.redrive(webhook.id, wanted.deliveries))
+        return Redriven(redriven=await desk.redrive(person, webhook, wanted.deliveries))
 
 
 def _number(cursor: str | None) -> int | None:

@@ -88,6 +88,15 @@ async def test_an_entry_that_cannot_be_stored_is_an_error_and_the_next_one_is_st
     assert len(await audit.find(AuditFilter(tenant=tenant))) == 1
 
 
+async def test_an_entry_that_is_no_json_is_an_error_and_the_next_one_is_stored(access_database: Database) -> None:
+    audit, tenant = Audit(access_database), uuid4().hex
+    async with asyncio.timeout(30):
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            await audit.record(ADA, "looked", tenant=tenant, details={"what": object()})
+        await audit.record(ADA, "looked", tenant=tenant)
+    assert len(await audit.find(AuditFilter(tenant=tenant))) == 1
+
+
 async def test_a_database_that_is_away_is_said_to_whoever_wanted_to_write() -> None:
     away = await Database.open("postgresql://127.0.0.1:1/none", pool_size=1, timeout_s=1)
     with pytest.raises(Unavailable):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
+from services.clients.accounts import People
 from services.core.access import Role
 from tests.access.conftest import PAGE, House
 
@@ -33,6 +35,25 @@ async def test_somebody_is_added_changed_and_disabled(house: House) -> None:
         assert next(each for each in listed if each["subject"] == asked["subject"])["tenants"] == ["*"]
     actions = [each.action for each in await house.logged(subject=boss.subject)]
     assert actions[:4] == ["person_changed"] * 3 + ["person_added"]
+
+
+async def test_somebody_without_tenants_is_disabled_and_let_in_again(house: House) -> None:
+    known = await house.account(Role.VIEWER, "acme")
+    bare = replace(known, subject=f"id.example.com/{uuid4().hex}", origin="oidc", tenants=frozenset())
+    assert await People(house.parts.database).add(bare)
+    async with house.signed_in(await house.account(Role.ADMIN)) as browser:
+        for disabled in (True, False):
+            changed = await browser.patch(f"/api/v1/people/{bare.subject}", json={"disabled": disabled})
+            assert (changed.status_code, changed.json()["disabled"]) == (200, disabled)
+        by_page = {"subject": bare.subject, "role": "viewer", "tenants": "", "disabled": "true"}
+        assert (await browser.post("/admin/people/change", data=by_page)).status_code == 303
+        refused = await browser.patch(f"/api/v1/people/{known.subject}", json={"tenants": []})
+        assert refused.status_code == 422
+    changed_to = await People(house.parts.database).get(bare.subject)
+    assert changed_to is not None
+    assert changed_to.disabled
+    # Whoever has no tenants is within anybody's, and would be in the lists of other tests.
+    await People(house.parts.database).change(replace(bare, tenants=known.tenants))
 
 
 async def test_people_are_listed_page_by_page(house: House) -> None:

@@ -119,6 +119,14 @@ async def test_one_session_can_be_ended_and_nobody_elses(house: House) -> None:
         assert (await browser.get(WHO)).status_code == 401
 
 
+@pytest.mark.parametrize("number", [0, -1, 2**63, 99999999999999999999])
+async def test_a_number_that_no_session_can_have_is_refused(house: House, number: int) -> None:
+    async with house.signed_in(await house.account(Role.VIEWER)) as browser:
+        assert (await browser.delete(f"{WHO}/sessions/{number}")).status_code == 422
+        assert (await browser.post("/account/sessions/end", data={"id": number})).status_code == 422
+        assert (await browser.get(WHO)).status_code == 200
+
+
 async def test_a_role_that_is_taken_away_is_gone_at_once(house: House) -> None:
     ada = await house.account(Role.ADMIN)
     async with house.signed_in(ada) as browser:

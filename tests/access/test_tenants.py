@@ -34,6 +34,16 @@ async def test_anothers_upload_is_not_there(house: House, gallery: Gallery, path
         assert others.status_code == 404
 
 
+@pytest.mark.parametrize(
+    "path", ["review/queue", "review/stats", "review/honeypots", "webhooks", "overview/verdicts", "live", "audit"]
+)
+async def test_a_tenant_that_nobody_can_have_is_not_there(house: House, path: str) -> None:
+    async with house.calling() as program:
+        answer = await program.get(f"/api/v1/{path}?tenant=a%00b", headers=await house.bearer(Role.ADMIN))
+    assert answer.status_code in {404, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 async def test_a_missing_upload_and_anothers_are_answered_alike(house: House, gallery: Gallery) -> None:
     await gallery.no_evidence("theirs", 72)
     headers = await house.bearer(Role.LEAD, "other")

@@ -49,5 +49,11 @@ def test_verdicts_from_before_become_cases_and_a_decided_one_a_known_answer(
     assert (added["upload_id"], added["revision"], added["shown"]) == ("u-0", 0, 0)
     assert pentimento("review", "honeypots", "retire", added["id"]).status == 0
     assert [each["retired"] for each in pentimento("review", "honeypots", "list", "--json").lines] == [True]
+    noted = [each for each in pentimento("audit", "--json").lines if each["action"].startswith("honeypot_")]
+    assert [(each["action"], each["details"]) for each in reversed(noted)] == [
+        ("honeypot_added", {"honeypot": added["id"]}),
+        ("honeypot_retired", {"honeypot": added["id"]}),
+    ]
+    assert all(each["subject"].startswith("cli/") for each in noted)
     [figures] = pentimento("review", "stats", "--json").lines
     assert [each["open"] for each in figures["waiting"]] == [2]

@@ -11,6 +11,7 @@ import pytest
 
 from services.clients.cases import Cursor, HardCases, VerdictFilter, Verdicts
 from services.clients.database import Database
+from services.clients.feed import _AFTER
 from services.core.events import Decision, HardCaseReason, Path, ReviewDecided
 from tests.clients.examples import NOON, hard_case, sha256_of, verdict
 
@@ -154,3 +155,16 @@ async def test_a_case_keeps_all_reasons_and_the_highest_priority(hard_cases: Har
     assert set(merged.reasons) == {LOW_QES, DOUBTFUL, AUDIT}
     assert await hard_cases.find("acme", limit=1) == [urgent]
     assert await hard_cases.find("other") == []
+
+
+async def test_the_feed_of_a_small_tenant_does_not_read_what_arrived_for_others(database: Database) -> None:
+    crowd = """
+    insert into verdict_history (tenant, upload_id, revision, event)
+    select 'crowd', 'u-' || n, 0, '{}' from generate_series(1, 5000) as n
+    """
+    query = {"place": 0, "but": [], "tenants": ["small"], "limit": 100}
+    async with database.connection() as connection:
+        await connection.execute(crowd)
+        await connection.execute("analyze verdict_history")
+        rows = await (await connection.execute("explain " + _AFTER, query)).fetchall()
+    assert any("verdict_history_of_tenant" in row["QUERY PLAN"] for row in rows)

@@ -93,6 +93,17 @@ def test_the_login_leads_nowhere_else(target: str) -> None:
     assert local_path(target) == "/"
 
 
+@pytest.mark.parametrize("path", ["//evil.example/x", "//evil.example?next=1"])
+async def test_a_path_that_is_another_hosts_address_is_never_gone_on_to(locked: httpx.AsyncClient, path: str) -> None:
+    address = httpx.URL("http://127.0.0.1").copy_with(raw_path=path.encode())
+    asked = await locked.get(address, headers=PAGE)
+    assert asked.headers["location"] == "/login?next=%2F"
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    onward = await locked.get(address, headers={**PAGE, **followed})
+    assert onward.status_code == 200
+    assert "evil.example" not in onward.text
+
+
 def test_a_token_that_could_be_guessed_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 16"):
         WebToken("short")

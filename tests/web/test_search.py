@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,10 +20,11 @@ from services.clients.database import Database
 from services.core.access import Person, Role
 from services.core.events import StoredImage
 from services.core.intake.examine import Limits, examine
-from services.web.parts import Parts
+from services.web.app import create_app
+from services.web.parts import Parts, Sought
 from services.web.problems import Refused
 from services.web.search import Asked, Searching
-from tests.web.conftest import NOON, Gallery
+from tests.web.conftest import NOON, OPTIONS, Gallery, calling
 
 PAGE = {"accept": "text/html"}
 
@@ -195,6 +197,15 @@ async def test_a_file_that_is_no_picture_is_refused_like_an_upload(
 ) -> None:
     answer = await client.post("/api/v1/search/picture", files={"image": ("x.jpg", data)})
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:pentimento:problem:{code}")
+
+
+async def test_a_search_that_takes_too_long_is_told_to_come_again(bare: Parts) -> None:
+    async def too_slow(_tenant: str, _data: bytes) -> Sought:
+        raise TimeoutError
+
+    async with calling(create_app(replace(bare, seek=too_slow), OPTIONS)) as client:
+        answer = await client.post("/api/v1/search/picture", files={"image": ("x.jpg", b"a picture")})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:pentimento:problem:busy")
 
 
 # -- as a file ---------------------------------------------------------------------------------------------------------

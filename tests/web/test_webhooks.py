@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.clients.audit import AuditFilter
 from services.clients.cases import Verdicts
 from services.clients.database import Database
 from services.clients.deliveries import Deliveries
@@ -234,6 +235,28 @@ async def test_an_admin_does_everything_on_the_pages(admin: httpx.AsyncClient, d
     assert "Old secret" in rotated.text
     assert (await admin.post(f"{at}/remove", headers=FORM)).headers["location"] == "/admin/webhooks"
     assert (await admin.get(at, headers=FORM)).status_code == 404
+
+
+async def test_whatever_an_admin_does_is_written_down(admin: httpx.AsyncClient, bare: Parts) -> None:
+    made = await admin.post("/api/v1/webhooks", json={"url": f"{URL}/hidden-1?key=hidden-2", "tenant": "noted"})
+    webhook = made.json()["id"]
+    at, page = f"/api/v1/webhooks/{webhook}", f"/admin/webhooks/{webhook}"
+    await admin.patch(at, json={"state": "paused"})
+    await admin.post(f"{page}/resume", headers=FORM)
+    await admin.post(f"{at}/rotate")
+    await admin.post(f"{page}/redrive", headers=FORM)
+    await admin.post(f"{at}/redrive", json={"deliveries": [1, 2]})
+    await admin.post(f"{page}/remove", headers=FORM)
+    entries = await bare.audit.find(AuditFilter(tenant="noted"))
+    assert [(each.subject, each.action, each.details) for each in reversed(entries)] == [
+        ("ada", "webhook_added", {"webhook": webhook, "host": "hooks.example.com"}),
+        ("ada", "webhook_paused", {"webhook": webhook}),
+        ("ada", "webhook_resumed", {"webhook": webhook}),
+        ("ada", "webhook_rotated", {"webhook": webhook}),
+        ("ada", "webhook_redriven", {"webhook": webhook, "deliveries": "all"}),
+        ("ada", "webhook_redriven", {"webhook": webhook, "deliveries": 2}),
+        ("ada", "webhook_removed", {"webhook": webhook}),
+    ]
 
 
 async def test_no_field_of_the_form_can_hold_a_script(admin: httpx.AsyncClient) -> None:

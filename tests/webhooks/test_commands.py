@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli import app
+from services.clients.audit import Audit, AuditFilter
 from tests.webhooks.conftest import KEY, Office
 from tests.webhooks.receiver import Receiver, status
 
@@ -72,6 +73,10 @@ async def test_a_webhook_is_added_tested_redriven_and_removed(
     assert "2 dead letters" in said
     await pentimento("remove", webhook["webhook"])
     assert await office.webhooks.find(webhook_id=webhook["webhook"]) == []
+    entries = await Audit(office.database).find(AuditFilter(tenant=office.tenant))
+    assert [each.action for each in entries] == ["webhook_removed", "webhook_redriven", "webhook_added"]
+    assert {each.details["webhook"] for each in entries} == {webhook["webhook"]}
+    assert all(each.subject.startswith("cli/") for each in entries)
 
 
 async def test_a_test_that_nobody_sends_says_so(office: Office, pentimento: Pentimento) -> None:

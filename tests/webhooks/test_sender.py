@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.clients.cases import Verdicts
-from services.clients.deliveries import Deliveries, announce
+from services.clients.deliveries import _WAITING, Deliveries, announce
 from services.core.events import Decision, ReviewDecided, VerdictReached
 from services.core.webhooks import Attempt, EventKind, GivenUp
 from tests.clients.examples import verdict
 from tests.webhooks.conftest import Office
-from tests.webhooks.receiver import Receiver, status
+from tests.webhooks.receiver import Received, Receiver, status
 
 
 async def test_a_verdict_and_a_decision_arrive_signed_as_cloudevents(office: Office, receiver: Receiver) -> None:
@@ -217,6 +218,35 @@ async def test_a_webhook_that_is_paused_waits_and_then_gets_everything(office: O
         assert (await office.settled(webhook, judged)).state == "delivered"
 
 
+async def test_what_waited_through_a_long_pause_is_tried_as_often_as_what_is_new(
+    office: Office, receiver: Receiver
+) -> None:
+    webhook, _ = await office.register()
+    await office.webhooks.change(webhook, "paused")
+    judged = await office.judge("u-1")
+    async with office.database.connection() as connection:
+        aged = "update webhook_delivery set since = since - interval '2 days' where webhook = %s"
+        await connection.execute(aged, [webhook])
+
+    def answer(received: Received) -> Any:
+        return status(503 if len(receiver.got) < 2 else 204)(received)
+
+    receiver.answers["/hook"] = answer
+    await office.webhooks.change(webhook, "active")
+    async with office.sending():
+        assert (await office.settled(webhook, judged)).state == "delivered"
+    assert [each.status for each in await office.log.attempts(webhook)] == [204, 503]
+
+
+async def test_to_let_go_on_what_was_not_paused_gives_no_more_time(office: Office) -> None:
+    webhook, _ = await office.register()
+    await office.judge("u-1")
+    (before,) = await Deliveries(office.database).claim(at_most=1, per_webhook=1, lease_s=0)
+    await office.webhooks.change(webhook, "active")
+    (after,) = await Deliveries(office.database).claim(at_most=1, per_webhook=1, lease_s=0)
+    assert after.since == before.since
+
+
 async def test_both_secrets_sign_while_one_replaces_the_other(office: Office, receiver: Receiver) -> None:
     webhook, old = await office.register()
     new = "whsec_" + "QUJD" * 11
@@ -306,6 +336,40 @@ async def test_what_was_settled_long_ago_is_forgotten(office: Office) -> None:
     assert any(each.subject == "u-1" for each in await office.log.deliveries(webhook))
     await Deliveries(office.database).prune(keep_s=0)
     assert not any(each.subject == "u-1" for each in await office.log.deliveries(webhook))
+
+
+SETTLED = """
+insert into webhook_delivery (webhook, kind, event_id, subject, reference, state, settled_at)
+select %(webhook)s, 'ping', 'settled-' || n, 'ping', '', %(state)s, now() - interval '2 hours'
+from generate_series(1, %(count)s) as n
+"""
+
+
+async def test_what_was_settled_long_ago_is_forgotten_a_few_at_a_time(office: Office) -> None:
+    webhook, _ = await office.register()
+    await office.judge("u-1")
+    await Deliveries(office.database).prune(keep_s=3600)
+    async with office.database.connection() as connection:
+        await connection.execute(SETTLED, {"webhook": webhook, "state": "delivered", "count": 5})
+    assert await Deliveries(office.database).prune(keep_s=3600, at_once=2) == 5
+    assert [each.subject for each in await office.log.deliveries(webhook)] == ["u-1"]
+
+
+async def test_what_waits_is_counted_without_looking_at_what_was_delivered(office: Office) -> None:
+    queue = Deliveries(office.database)
+    queued, dead = await queue.waiting()
+    delivered, _ = await office.register("/delivered", kinds=(EventKind.REVIEW,))
+    given_up, _ = await office.register("/given-up")
+    await office.judge("u-1")
+    async with office.database.connection() as connection:
+        await connection.execute(SETTLED, {"webhook": delivered, "state": "delivered", "count": 5000})
+        await connection.execute(SETTLED, {"webhook": given_up, "state": "dead", "count": 2})
+        await connection.execute("analyze webhook_delivery")
+        rows = await (await connection.execute("explain " + _WAITING)).fetchall()
+    assert await queue.waiting() == (queued + 1, dead + 2)
+    plan = "\n".join(row["QUERY PLAN"] for row in rows)
+    assert "Scan using webhook_delivery_dead" in plan
+    assert not re.search("Seq Scan|_in_state|_settled", plan)
 
 
 async def test_the_body_is_the_event_byte_for_byte(office: Office, receiver: Receiver) -> None:
