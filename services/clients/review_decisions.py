@@ -115,7 +115,7 @@ class ReviewDecisions:
             return await _one(connection, decision_id)
 
     async def get(self, person: Person, decision_id: str) -> Decided | None:
-        """One decision: a person's own, or for leads anybody's."""
+        """One decision: a person's own, or for leads anybody's that no second one is still to be made of."""
         query = {**viewer(person), "decision_id": decision_id}
         async with self._database.connection() as connection:
             row = await (await connection.execute(_GET, query)).fetchone()
@@ -131,7 +131,7 @@ class ReviewDecisions:
         return [decided_of(row) for row in rows]
 
     async def of_case(self, person: Person, case_id: str) -> list[Decided]:
-        """The decisions on a case, oldest first: a person's own, or for leads all."""
+        """The decisions on a case, oldest first: a person's own, or for leads all that `get` shows."""
         query = {**viewer(person), "id": case_id}
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_OF_CASE, query)).fetchall()
@@ -178,7 +178,13 @@ for update
 """
 _HOLD_BACK = "update review_outcome set due_at = null where decision_id = any(%(decisions)s)"
 _UNDO = "update review_decision set undone_at = %(now)s where id = %(decision_id)s"
-_SEEN = "(person = %(person)s or (%(lead)s and (%(tenants)s::text[] is null or tenant = any(%(tenants)s::text[]))))"
+# Leads see what others decided, but no first decision while its second is open: they may be the one who makes it.
+_SEEN = """
+(person = %(person)s or %(lead)s and (%(tenants)s::text[] is null or tenant = any(%(tenants)s::text[])) and not exists (
+    select 1 from review_case where id = review_decision.case_id and first_decision = review_decision.id
+        and state = 'open' and not escalated and first_by is not null and second_by is null
+))
+"""
 _GET = f"{DECISION} where review_decision.id = %(decision_id)s and {_SEEN}"
 _MINE = f"""
 {DECISION} where person = %(person)s and (%(at)s::timestamptz is null or (decided_at, id) < (%(at)s, %(after)s::uuid))

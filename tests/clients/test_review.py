@@ -395,6 +395,20 @@ async def test_of_two_who_agree_without_seeing_each_other_one_decision_is_publis
     assert [event.moderator for event in desk.sent] == ["ann"]
 
 
+async def test_a_lead_sees_no_first_decision_before_there_is_a_second_one(database: Database) -> None:
+    desk = Desk(database, second_share=1.0)
+    await desk.reach(doubt("u-1"))
+    case_id = await desk.take(ANN)
+    first = await desk.decided(ANN, case_id)
+    assert await desk.take(LEA) == case_id
+    assert await desk.decisions.of_case(LEA, case_id) == []
+    assert await desk.decisions.get(LEA, first.id) is None
+    assert await desk.decisions.get(ANN, first.id) is not None
+    desk.later(seconds=1)
+    second = await desk.decided(LEA, case_id)
+    assert [each.id for each in await desk.decisions.of_case(LEA, case_id)] == [first.id, second.id]
+
+
 async def test_where_two_disagree_a_lead_decides_and_nothing_else_is_published(database: Database) -> None:
     desk = Desk(database, second_share=1.0)
     await desk.reach(doubt("u-1"))
