@@ -94,7 +94,9 @@ class ReviewDecisions:
             return await _one(connection, str(decision_id))
 
     async def undo(self, person: Person, decision_id: str, *, now: datetime) -> Decided | Refusal:
-        """Take back a decision of one's own of which nothing was published yet: its case is open again."""
+        """Take back a decision of one's own of which nothing was published yet: its case is open again. Not once
+        somebody has decided after it: their word stands on it.
+        """
         query = {**viewer(person), "decision_id": decision_id, "now": now}
         async with self._database.connection() as connection, connection.transaction():
             row = await (await connection.execute(_OWN, query)).fetchone()
@@ -106,8 +108,8 @@ class ReviewDecisions:
                 return Refusal("already_undone", "This decision was undone before.")
             query["case_id"] = row["case_id"]
             outcomes = await (await connection.execute(_OUTCOMES, query)).fetchall()
-            answered = row["part"] == "first" and case is not None and case["second_decision"] is not None
-            if case is None or decision.publish_at <= now or any(each["sent_at"] for each in outcomes) or answered:
+            overtaken = case is None or await _overtaken(connection, case, row)
+            if case is None or decision.publish_at <= now or any(each["sent_at"] for each in outcomes) or overtaken:
                 return Refusal("too_late", "The time in which this decision can be undone is over.")
             await connection.execute(_HOLD_BACK, {"decisions": [each["decision_id"] for each in outcomes]})
             await connection.execute(_UNDO, query)
@@ -176,6 +178,10 @@ where decision_id in (
 )
 for update
 """
+_LATER = """
+select 1 from review_decision
+where case_id = %(case_id)s and id <> %(id)s and undone_at is null and decided_at > %(decided_at)s limit 1
+"""
 _HOLD_BACK = "update review_outcome set due_at = null where decision_id = any(%(decisions)s)"
 _UNDO = "update review_decision set undone_at = %(now)s where id = %(decision_id)s"
 # Leads see what others decided, but no first decision while its second is open: they may be the one who makes it.
@@ -205,6 +211,15 @@ async def _chosen(connection: Connection, case: Mapping[str, Any], asked: Reques
         text = f"{len(wanted)} uploads at once are decided by a lead; you may decide {asked.at_most}, or escalate."
         return Refusal("bulk_needs_lead", text)
     return [upload_id for upload_id, sha256 in contents.items() if sha256 in files]
+
+
+async def _overtaken(connection: Connection, case: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a case, whose row is locked, has gone on since a decision. A second one belongs to its first: once
+    another first one was made, be it undone, nothing knows any more which events the two released.
+    """
+    if row["part"] == "second" and case["second_decision"] != row["id"]:
+        return True
+    return await (await connection.execute(_LATER, row)).fetchone() is not None
 
 
 def _columns(word: Word) -> dict[str, Any]:

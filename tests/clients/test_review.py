@@ -430,6 +430,47 @@ async def test_where_two_disagree_a_lead_decides_and_nothing_else_is_published(d
     assert (twice.first.decision, twice.second.decision) == ("manipulated", "no_evidence")
 
 
+async def test_a_second_decision_cannot_be_undone_once_a_lead_has_decided(database: Database) -> None:
+    desk = Desk(database, second_share=1.0)
+    await desk.reach(doubt("u-1"))
+    case_id = await desk.take(ANN)
+    await desk.decided(ANN, case_id, "manipulated")
+    assert await desk.take(BOB) == case_id
+    second = await desk.decided(BOB, case_id, "no_evidence")
+    assert await desk.take(LEA) == case_id
+    desk.later(seconds=1)
+    final = await desk.decided(LEA, case_id, "manipulated")
+    late = await desk.decisions.undo(BOB, second.id, now=desk.now)
+    assert isinstance(late, Refusal) and late.code == "too_late"
+    assert (await desk.see(LEA, case_id)).state == "decided"
+    assert isinstance(await desk.decisions.undo(LEA, final.id, now=desk.now), Decided)
+    assert isinstance(await desk.decisions.undo(BOB, second.id, now=desk.now), Decided)
+    assert not (await desk.see(LEA, case_id)).escalated
+
+
+@pytest.mark.parametrize("undone", [False, True], ids=["stands", "was undone"])
+async def test_two_who_agreed_on_a_part_stay_agreed_once_somebody_decided_the_rest(
+    database: Database, undone: bool
+) -> None:
+    desk = Desk(database, second_share=1.0)
+    for upload, word in (("u-1", "a"), ("u-2", "b")):
+        await desk.reach(doubt(upload, word, "original"))
+    case_id = await desk.take(ANN)
+    await desk.decided(ANN, case_id)
+    assert await desk.take(BOB) == case_id
+    second = await desk.say(BOB, case_id, members=("u-1",))
+    assert isinstance(second, Decided)
+    assert await desk.take(LEA) == case_id
+    desk.later(seconds=1)
+    rest = await desk.decided(LEA, case_id)
+    if undone:
+        assert isinstance(await desk.decisions.undo(LEA, rest.id, now=desk.now), Decided)
+    late = await desk.decisions.undo(BOB, second.id, now=desk.now)
+    assert isinstance(late, Refusal) and late.code == "too_late"
+    desk.later(minutes=1)
+    assert await desk.publish() == ["u-1"]
+
+
 # -- honeypots -------------------------------------------------------------------------------------------------------
 
 
