@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -225,6 +225,16 @@ async def test_a_lock_is_its_owners_until_it_expires_and_then_anybodys(desk: Des
     assert await desk.claims.next(BOB, ALL, now=desk.now) == case_id
     assert isinstance(await desk.claims.renew(ANN, case_id, now=desk.now), Refusal)
     assert await desk.say(ANN, case_id) == await desk.claims.give_back(ANN, case_id, "released", now=desk.now)
+
+
+async def test_whoever_loses_a_tenant_loses_the_case_that_they_have_of_it(desk: Desk) -> None:
+    await desk.reach(doubt("u-1"))
+    case_id = await desk.take(ANN)
+    assert await desk.claims.held(ANN, ALL, now=desk.now) == case_id
+    assert [case.id for case in await desk.queue.mine(ANN, now=desk.now)] == [case_id]
+    moved = replace(ANN, tenants=frozenset({"other"}))
+    assert await desk.claims.held(moved, ALL, now=desk.now) is None
+    assert await desk.queue.mine(moved, now=desk.now) == []
 
 
 async def test_a_lead_takes_over_any_lock(desk: Desk) -> None:
