@@ -16,7 +16,7 @@ from services.clients.late import Uploads
 from services.clients.review_cases import ReviewCases
 from services.clients.review_claims import LockRules, ReviewClaims
 from services.clients.review_decisions import Request, ReviewDecisions
-from services.clients.review_honeypots import ReviewHoneypots
+from services.clients.review_honeypots import _LIST, ReviewHoneypots
 from services.clients.review_outbox import ReviewOutbox
 from services.clients.review_people import ReviewPeople
 from services.clients.review_queue import CaseFilter, Place, ReviewQueue
@@ -116,6 +116,14 @@ def doubt(upload_id: str, word: str = "picture", against: str | None = None, **c
     path = Path.CONSTRAINED_SPG if against else Path.UNCONSTRAINED
     said = verdict(upload_id, word=word, against=against, path=path, decision=Decision.INCONCLUSIVE)
     return said.model_copy(update=changes)
+
+
+async def plan_of(desk: Desk, statement: str, **query: object) -> str:
+    """How PostgreSQL runs a statement where anything is cheaper than reading a whole table."""
+    async with desk.database.connection() as connection, connection.transaction():
+        await connection.execute("set local enable_seqscan = off")
+        rows = await (await connection.execute(f"explain {statement}", query)).fetchall()
+    return "\n".join(row["QUERY PLAN"] for row in rows)
 
 
 # -- cases ---------------------------------------------------------------------------------------------------------
@@ -504,6 +512,10 @@ async def test_a_case_with_a_known_answer_is_shown_once_to_each_and_never_publis
     assert await desk.honeypots.serve(BOB, None, now=desk.now) is not None
     [work] = [each for each in await ReviewStats(desk.database).work(LEA, None, since=NOON) if each.person == "ann"]
     assert (work.decided, work.honeypots, work.honeypots_right) == (1, 1, 0)
+
+
+async def test_known_answers_are_counted_by_index(desk: Desk) -> None:
+    assert "review_case_of_honeypot" in await plan_of(desk, _LIST)
 
 
 # -- people ----------------------------------------------------------------------------------------------------------
