@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -21,6 +22,7 @@ from services.clients.review_outbox import ReviewOutbox
 from services.clients.review_people import ReviewPeople
 from services.clients.review_queue import CaseFilter, Place, ReviewQueue
 from services.clients.review_rows import Case, Decided, Refusal
+from services.clients.review_settling import _NOT_FIRST, _NOT_SECOND
 from services.clients.review_stats import ReviewStats
 from services.core.access import Person, Role
 from services.core.events import Decision, Path, ReviewDecided, VerdictReached
@@ -487,6 +489,12 @@ async def test_two_who_agreed_on_a_part_stay_agreed_once_somebody_decided_the_re
     assert isinstance(late, Refusal) and late.code == "too_late"
     desk.later(minutes=1)
     assert await desk.publish() == ["u-1"]
+
+
+@pytest.mark.parametrize("statement", [_NOT_FIRST, _NOT_SECOND], ids=["first", "second"])
+async def test_the_case_of_an_undone_decision_is_found_by_index(desk: Desk, statement: str) -> None:
+    plan = await plan_of(desk, statement, id=uuid4(), case_id=uuid4())
+    assert "review_case_pkey" in plan
 
 
 # -- honeypots -------------------------------------------------------------------------------------------------------
