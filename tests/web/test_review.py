@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ from services.stream.learn import Learn, Told
 from services.web import review
 from services.web.parts import Parts
 from services.web.problems import Refused, answer, problem_of
-from services.web.review.publishing import Publisher
+from services.web.review.publishing import Publisher, publishing
 from tests.web.conftest import NOON, OPTIONS, SIZE, Gallery, calling
 
 API = "/api/v1/review"
@@ -385,6 +386,17 @@ async def test_a_lead_decides_every_member_at_once_and_reopens_the_case(office: 
         assert code(await ann.post(f"{API}/cases/{case['id']}/reopen", json=said), 403) == "role_required"
         reopened = ok(await lea.post(f"{API}/cases/{case['id']}/reopen", json=said))
         assert (reopened["state"], reopened["members"], reopened["lock"]["mine"]) == ("open", 3, True)
+
+
+async def test_a_publisher_that_breaks_says_so_and_with_what(bare: Parts) -> None:
+    def now() -> datetime:
+        raise ZeroDivisionError
+
+    ended = asyncio.Event()
+    publisher = Publisher(replace(bare, now=now), "/test")
+    with pytest.raises(ZeroDivisionError):
+        async with publishing(publisher, ended=ended.set):
+            await ended.wait()
 
 
 async def test_the_app_has_the_review_api_and_describes_it(client: httpx.AsyncClient) -> None:
