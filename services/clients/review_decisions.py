@@ -27,6 +27,7 @@ from services.clients.review_settling import reopen, settle
 from services.core.access import Person
 from services.core.review.decisions import Word, part_of, unseen
 
+KEY_REUSED = Refusal("key_reused", "This idempotency key was used for another decision: take a new one for each.")
 CHANGED = Refusal("case_changed", "The case has changed since you saw it: look at it once more.")
 
 
@@ -47,6 +48,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """The decision that the same request led to before."""
+
+    decided: Decided
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionPlace:
     """The decision after which a page begins."""
 
@@ -63,13 +71,13 @@ class ReviewDecisions:
 
     async def decide(
         self, person: Person, case_id: str, asked: Request, *, now: datetime, publish_at: datetime
-    ) -> Decided | Refusal:
+    ) -> Decided | Repeated | Refusal:
         """Decide members of a case that the person has before them."""
         query = {**viewer(person), "id": case_id, "now": now, "publish_at": publish_at, "outcome": "decided"}
         query |= {"request_key": asked.key, "request_digest": asked.digest}
         async with self._database.connection() as connection, connection.transaction():
             case = await (await connection.execute(_CASE, query)).fetchone()
-            earlier = await self._repeated(connection, query)
+            earlier = await _earlier(connection, query)
             if case is None or earlier is not None:
                 return earlier or NO_CASE
             if case["state"] != "open" or case["locked_by"] != person.subject:
@@ -88,10 +96,17 @@ class ReviewDecisions:
             )
             decision_id = uuid4()
             row = {**query, **_columns(asked.word), "decision_id": decision_id, "part": part, "uploads": uploads}
-            await connection.execute(_INSERT, row)
+            if await (await connection.execute(_INSERT, row)).fetchone() is None:
+                return KEY_REUSED  # just now, on another case
             await connection.execute(END_CLAIM, row)
             await settle(connection, case, row, part, asked.word)
             return await _one(connection, str(decision_id))
+
+    async def repeated(self, person: Person, key: str, digest: str) -> Repeated | Refusal | None:
+        """The answer to a request that came before, whatever has changed since; None for a new key."""
+        query = {**viewer(person), "request_key": key, "request_digest": digest}
+        async with self._database.connection() as connection:
+            return await _earlier(connection, query)
 
     async def undo(self, person: Person, decision_id: str, *, now: datetime) -> Decided | Refusal:
         """Take back a decision of one's own of which nothing was published yet: its case is open again. Not once
@@ -139,18 +154,6 @@ class ReviewDecisions:
             rows = await (await connection.execute(_OF_CASE, query)).fetchall()
         return [decided_of(row) for row in rows]
 
-    async def _repeated(self, connection: Connection, query: dict[str, Any]) -> Decided | Refusal | None:
-        """The answer to a request that came before."""
-        if query["request_key"] is None:
-            return None
-        row = await (await connection.execute(_BY_KEY, query)).fetchone()
-        if row is None:
-            return None
-        if row["request_digest"] != query["request_digest"]:
-            text = "This idempotency key was used for another decision: take a new one for each."
-            return Refusal("idempotency_key_reused", text)
-        return decided_of(row)
-
 
 _CASE = f"select * from review_case where id = %(id)s and {VISIBLE} for update"
 _CASE_ROW = "select * from review_case where id = %(id)s for update"
@@ -167,6 +170,7 @@ select %(decision_id)s, id, tenant, %(person)s, %(name)s, %(part)s, %(decision)s
            where case_id = review_case.id and person = %(person)s and ended_at is null order by id desc limit 1
        ), 0), %(request_key)s, %(request_digest)s
 from review_case where id = %(id)s
+on conflict (person, request_key) where request_key is not null do nothing returning id
 """
 _OWN = "select * from review_decision where id = %(decision_id)s and person = %(person)s for update"
 # Where a second decision agreed, it may be the first one's events that are on their way.
@@ -197,6 +201,15 @@ _MINE = f"""
 order by decided_at desc, id desc limit %(limit)s
 """
 _OF_CASE = f"{DECISION} where case_id = %(id)s and {_SEEN} order by decided_at, id"
+
+
+async def _earlier(connection: Connection, query: dict[str, Any]) -> Repeated | Refusal | None:
+    if query["request_key"] is None:
+        return None
+    row = await (await connection.execute(_BY_KEY, query)).fetchone()
+    if row is None:
+        return None
+    return Repeated(decided_of(row)) if row["request_digest"] == query["request_digest"] else KEY_REUSED
 
 
 async def _chosen(connection: Connection, case: Mapping[str, Any], asked: Request) -> list[str] | Refusal:

@@ -16,7 +16,7 @@ from services.clients.erasure import Erasures
 from services.clients.late import Uploads
 from services.clients.review_cases import ReviewCases
 from services.clients.review_claims import LockRules, ReviewClaims
-from services.clients.review_decisions import Request, ReviewDecisions
+from services.clients.review_decisions import Repeated, Request, ReviewDecisions
 from services.clients.review_honeypots import _LIST, ReviewHoneypots
 from services.clients.review_outbox import ReviewOutbox
 from services.clients.review_people import ReviewPeople
@@ -88,7 +88,7 @@ class Desk:
         members: tuple[str, ...] | None = None,
         at_most: int | None = None,
         key: str | None = None,
-    ) -> Decided | Refusal:
+    ) -> Decided | Repeated | Refusal:
         asked = Request(Word(decision), members, at_most, None, None, key, f"{case_id}/{decision}")
         undo = self.now + timedelta(seconds=10)
         return await self.decisions.decide(person, case_id, asked, now=self.now, publish_at=undo)
@@ -341,9 +341,21 @@ async def test_a_request_that_is_sent_again_decides_once(desk: Desk) -> None:
     await desk.reach(doubt("u-1"))
     case_id = await desk.take(ANN)
     first = await desk.say(ANN, case_id, key="k-1")
-    assert await desk.say(ANN, case_id, key="k-1") == first
+    assert isinstance(first, Decided)
+    assert await desk.say(ANN, case_id, key="k-1") == Repeated(first)
     other = await desk.say(ANN, case_id, "no_evidence", key="k-1")
-    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "key_reused"
+
+
+async def test_of_two_cases_decided_at_once_with_one_key_one_is_refused(desk: Desk) -> None:
+    for _ in range(10):
+        await desk.reach(doubt(f"u-{desk.now}", f"picture-{desk.now}"))
+        await desk.reach(doubt(f"v-{desk.now}", f"other-{desk.now}"))
+        both = [await desk.take(ANN), await desk.take(ANN)]
+        said = await asyncio.gather(*(desk.say(ANN, each, key=f"k-{desk.now}") for each in both))
+        [refused] = [each for each in said if isinstance(each, Refusal)]
+        assert refused.code == "key_reused"
+        desk.later(minutes=1)
 
 
 async def test_what_is_left_of_a_case_stays_open_and_the_same_file_goes_together(desk: Desk) -> None:

@@ -31,7 +31,7 @@ from services.core.envelope import decode
 from services.core.errors import PentimentoError
 from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, ReviewDecided, VerdictReached
 from services.core.pixels import encode_png
-from services.core.policy import DEFAULT_POLICY
+from services.core.policy import DEFAULT_POLICY, Policy, ReviewPolicy
 from services.settings import ReviewSettings
 from services.stream.learn import Learn, Told
 from services.web import review
@@ -65,6 +65,7 @@ class Office:
     settings: ReviewSettings = field(default_factory=ReviewSettings)
     now: datetime = NOON
     draw: Callable[[], float] = lambda: 1.0
+    policy: Policy = DEFAULT_POLICY
 
     def __post_init__(self) -> None:
         self.tenant = self.gallery.tenant
@@ -84,7 +85,7 @@ class Office:
     async def desk(self, name: str, role: Role = Role.MODERATOR) -> AsyncIterator[httpx.AsyncClient]:
         """What somebody of this tenant calls the API with."""
         app = FastAPI()
-        options = replace(OPTIONS, review=self.settings)
+        options = replace(OPTIONS, review=self.settings, policy=self.policy)
         app.include_router(review.router(self.parts, options, draw=self._draw))
         for kind in (PentimentoError, Refused):
             app.add_exception_handler(kind, _problem)
@@ -251,6 +252,26 @@ async def test_what_does_not_fit_the_policy_or_the_case_is_refused(office: Offic
             assert code(refused, 422) == "invalid_decision"
             assert why in refused.json()["detail"]
         assert code(await ann.post(where, json={**MANIPULATED, "revision": 7}), 409) == "case_changed"
+
+
+async def test_a_decision_that_is_sent_again_is_answered_as_before_whatever_the_rules_say_by_now(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "repeats"))
+    await office.doubt("u-1", 25)
+    body = {**MANIPULATED, "upload_id": "u-1"}
+    async with office.desk("Ann") as ann:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        where = f"{API}/cases/{case['id']}/decide"
+        long = {"idempotency-key": "k" * 256}
+        assert code(await ann.post(where, json=body, headers=long), 400) == "invalid_key"
+        first = await ann.post(where, json=body, headers={"idempotency-key": '"k-1"'})
+        said = ok(first)
+    assert "idempotency-replayed" not in first.headers
+    office.policy = DEFAULT_POLICY.model_copy(update={"review": ReviewPolicy(reasons=(), reason_required=())})
+    async with office.desk("Ann") as ann:
+        again = await ann.post(where, json=body, headers={"idempotency-key": "k-1"})
+        assert (ok(again)["decision"]["id"], again.headers["idempotency-replayed"]) == (said["decision"]["id"], "true")
+        other = await ann.post(where, json={**body, "comment": "no"}, headers={"idempotency-key": "k-1"})
+        assert code(other, 422) == "key_reused"
 
 
 @pytest.mark.parametrize(
