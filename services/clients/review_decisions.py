@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from services.clients.audit import record_with
 from services.clients.database import Connection, Database, storable
 from services.clients.review_claims import CLOSED, END_CLAIM, NOT_YOURS
 from services.clients.review_rows import (
@@ -100,6 +101,7 @@ class ReviewDecisions:
                 return KEY_REUSED  # just now, on another case
             await connection.execute(END_CLAIM, row)
             await settle(connection, case, row, part, asked.word)
+            await _write_down(connection, person, case, row)
             return await _one(connection, str(decision_id))
 
     async def repeated(self, person: Person, key: str, digest: str) -> Repeated | Refusal | None:
@@ -201,6 +203,15 @@ _MINE = f"""
 order by decided_at desc, id desc limit %(limit)s
 """
 _OF_CASE = f"{DECISION} where case_id = %(id)s and {_SEEN} order by decided_at, id"
+
+
+async def _write_down(connection: Connection, person: Person, case: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """A decision's entry in the audit log, about the upload that was shown where it was decided, too."""
+    uploads, shown = row["uploads"], case["upload_id"]
+    said = {"decision_id": str(row["decision_id"]), "decision": row["decision"], "uploads": len(uploads)}
+    named = shown if shown in uploads else next(iter(uploads), None)
+    details = {"case": str(case["id"]), **said}
+    await record_with(connection, person, "review_decided", tenant=case["tenant"], upload_id=named, details=details)
 
 
 async def _earlier(connection: Connection, query: dict[str, Any]) -> Repeated | Refusal | None:

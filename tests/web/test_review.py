@@ -272,6 +272,21 @@ async def test_a_decision_that_is_sent_again_is_answered_as_before_whatever_the_
         assert (ok(again)["decision"]["id"], again.headers["idempotency-replayed"]) == (said["decision"]["id"], "true")
         other = await ann.post(where, json={**body, "comment": "no"}, headers={"idempotency-key": "k-1"})
         assert code(other, 422) == "key_reused"
+    [entry] = await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10)  # it was decided once
+    assert (entry.action, entry.upload_id, entry.details["uploads"]) == ("review_decided", "u-1", 1)
+
+
+async def test_taking_over_is_written_down_where_somebody_had_the_case_still(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "taken-over"))
+    await office.doubt("u-1", 26)
+    async with office.desk("Ann") as ann, office.desk("Bob") as bob, office.desk("Lea", Role.LEAD) as lea:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        office.now += timedelta(seconds=office.settings.lock_s + 1)
+        ok(await bob.post(f"{API}/cases/{case['id']}/claim"))
+        assert await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10) == []
+        ok(await lea.post(f"{API}/cases/{case['id']}/take-over"))
+    [entry] = await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10)
+    assert (entry.action, entry.details["from"]) == ("review_taken_over", "Bob")
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _locking(routes: APIRouter, desk: Desk) -> None:
         if not mine and (await desk.exposure(person)).used_up:
             raise Refused(409, "budget_used_up", "You have seen as much today as you are to see.")
         done(await desk.claims.take(person, case.id, by_force=by_force, now=desk.now()))
-        if case.lock is not None and not case.lock.mine:
+        if case.lock is not None and not case.lock.mine and not case.lock.expired:
             before = {"case": case.id, "from": case.lock.by}
             await desk.audit.record(person, "review_taken_over", tenant=case.tenant, details=before)
         return await desk.shown(person, case.id)

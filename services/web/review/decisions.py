@@ -48,8 +48,6 @@ def router(desk: Desk) -> APIRouter:
         decided, now = outcome.decided if isinstance(outcome, Repeated) else outcome, desk.now()
         if isinstance(outcome, Repeated):
             response.headers.update(REPLAYED)
-        details = {"case": case.id, "decision_id": decided.id, "decision": asked.decision, "uploads": decided.uploads}
-        await desk.audit.record(person, "review_decided", tenant=case.tenant, upload_id=case.upload_id, details=details)
         after = await desk.found(person, case.id)
         return DecidedCase(decision=DecisionShown.of(decided, person, now), case=CaseSummary.of(after, now))
 
