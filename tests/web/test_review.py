@@ -32,6 +32,7 @@ from services.core.errors import PentimentoError
 from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, ReviewDecided, VerdictReached
 from services.core.pixels import encode_png
 from services.core.policy import DEFAULT_POLICY, Policy, ReviewPolicy
+from services.core.review.mask import MASK_BYTES
 from services.settings import ReviewSettings
 from services.stream.learn import Learn, Told
 from services.web import review
@@ -66,6 +67,7 @@ class Office:
     now: datetime = NOON
     draw: Callable[[], float] = lambda: 1.0
     policy: Policy = DEFAULT_POLICY
+    max_bytes: int = OPTIONS.max_bytes
 
     def __post_init__(self) -> None:
         self.tenant = self.gallery.tenant
@@ -85,7 +87,7 @@ class Office:
     async def desk(self, name: str, role: Role = Role.MODERATOR) -> AsyncIterator[httpx.AsyncClient]:
         """What somebody of this tenant calls the API with."""
         app = FastAPI()
-        options = replace(OPTIONS, review=self.settings, policy=self.policy)
+        options = replace(OPTIONS, review=self.settings, policy=self.policy, max_bytes=self.max_bytes)
         app.include_router(review.router(self.parts, options, draw=self._draw))
         for kind in (PentimentoError, Refused):
             app.add_exception_handler(kind, _problem)
@@ -307,6 +309,28 @@ async def test_a_mask_that_is_none_of_the_upload_is_refused(office: Office, data
         refused = await ann.post(where, content=data, headers={"content-type": "image/png"})
         assert code(refused, 422) == "invalid_mask"
         assert code(await ann.post(where, content=data), 415) == "not_png"
+
+
+async def test_a_mask_that_is_larger_than_what_is_read_later_is_refused(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "large-masks"))
+    await office.doubt("u-1", 35)
+    office.max_bytes = 2 * MASK_BYTES
+    async with office.desk("Ann") as ann:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        large = drawing() + bytes(MASK_BYTES)
+        refused = await ann.post(f"{API}/cases/{case['id']}/mask", content=large, headers={"content-type": "image/png"})
+        assert code(refused, 413) == "too_large"
+
+
+async def test_an_upload_id_that_is_none_is_refused(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "no-ids"))
+    await office.doubt("u-1", 36)
+    async with office.desk("Ann") as ann, office.desk("Lea", Role.LEAD) as lea:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        where = f"{API}/cases/{case['id']}/mask"
+        ok(await ann.post(where, params={"upload_id": "u\x001"}, content=drawing()), 422)
+        new = {"tenant": office.tenant, "upload_id": "u\x001", "answer": "manipulated"}
+        ok(await lea.post(f"{API}/honeypots", json=new), 422)
 
 
 async def test_nothing_is_there_for_viewers_and_other_tenants(office: Office, parts: Parts) -> None:
