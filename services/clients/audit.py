@@ -19,7 +19,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from services.clients.database import Database, storable
+from services.clients.database import Connection, Database, storable
 from services.core.access import Person
 
 TOGETHER = 200  # entries of one transaction
@@ -84,15 +84,7 @@ class Audit:
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Store an entry. `action`: a word in the past tense, such as `picture_viewed`."""
-        row = {
-            "subject": person.subject,
-            "name": storable(person.name),
-            "action": action,
-            "tenant": tenant,
-            "upload_id": upload_id,
-            "details": Jsonb({key: _storable(value) for key, value in (details or {}).items()}),
-        }
-        waiting = _Waiting(row)
+        waiting = _Waiting(_row(person, action, tenant=tenant, upload_id=upload_id, details=details))
         self._waiting.append(waiting)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
@@ -124,13 +116,21 @@ class Audit:
                         each.stored.set_result(None)
 
     async def _store(self, rows: Sequence[dict[str, Any]]) -> None:
-        named = sorted({(row["tenant"], row["upload_id"]) for row in rows if row["upload_id"] is not None})
         async with self._database.connection() as connection, connection.transaction():
-            if named:
-                tenants, uploads = zip(*named, strict=True)
-                await connection.execute(_NAME, {"tenants": list(tenants), "uploads": list(uploads)})
-            columns = {name: [row[name] for row in rows] for name in _COLUMNS}
-            await connection.execute(_STORE, columns)
+            await _insert(connection, rows)
+
+
+async def record_with(
+    connection: Connection,
+    person: Person,
+    action: str,
+    *,
+    tenant: str,
+    upload_id: str | None = None,
+    details: Mapping[str, Any],
+) -> None:
+    """Store an entry in the transaction that does what it tells of: both are there, or neither."""
+    await _insert(connection, [_row(person, action, tenant=tenant, upload_id=upload_id, details=details)])
 
 
 _COLUMNS = ("subject", "name", "action", "tenant", "upload_id", "details")
@@ -163,6 +163,27 @@ select audit.id, at, subject, name, action, audit.tenant, upload_id, details
 from audit left join audit_upload on audit_upload.id = audit.upload
 {where} order by audit.id desc limit %(limit)s
 """
+
+
+async def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    named = sorted({(row["tenant"], row["upload_id"]) for row in rows if row["upload_id"] is not None})
+    if named:
+        tenants, uploads = zip(*named, strict=True)
+        await connection.execute(_NAME, {"tenants": list(tenants), "uploads": list(uploads)})
+    await connection.execute(_STORE, {name: [row[name] for row in rows] for name in _COLUMNS})
+
+
+def _row(
+    person: Person, action: str, *, tenant: str | None, upload_id: str | None, details: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "subject": person.subject,
+        "name": storable(person.name),
+        "action": action,
+        "tenant": tenant,
+        "upload_id": upload_id,
+        "details": Jsonb({key: _storable(value) for key, value in (details or {}).items()}),
+    }
 
 
 def _storable(value: object) -> object:

@@ -113,6 +113,7 @@ order by rank desc, id desc limit 1 for update skip locked
 _HELD = """
 select id from review_case
 where locked_by = %(person)s and state = 'open' and locked_until > %(now)s
+    and (%(tenants)s::text[] is null or tenant = any(%(tenants)s::text[]))
     and (%(tenant)s::text is null or tenant = %(tenant)s) and (%(kind)s::text is null or kind = %(kind)s)
 order by locked_until desc limit 1
 """

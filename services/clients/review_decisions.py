@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from services.clients.audit import record_with
 from services.clients.database import Connection, Database, storable
 from services.clients.review_claims import CLOSED, END_CLAIM, NOT_YOURS
 from services.clients.review_rows import (
@@ -27,6 +28,7 @@ from services.clients.review_settling import reopen, settle
 from services.core.access import Person
 from services.core.review.decisions import Word, part_of, unseen
 
+KEY_REUSED = Refusal("key_reused", "This idempotency key was used for another decision: take a new one for each.")
 CHANGED = Refusal("case_changed", "The case has changed since you saw it: look at it once more.")
 
 
@@ -47,6 +49,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """The decision that the same request led to before."""
+
+    decided: Decided
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionPlace:
     """The decision after which a page begins."""
 
@@ -63,13 +72,13 @@ class ReviewDecisions:
 
     async def decide(
         self, person: Person, case_id: str, asked: Request, *, now: datetime, publish_at: datetime
-    ) -> Decided | Refusal:
+    ) -> Decided | Repeated | Refusal:
         """Decide members of a case that the person has before them."""
         query = {**viewer(person), "id": case_id, "now": now, "publish_at": publish_at, "outcome": "decided"}
         query |= {"request_key": asked.key, "request_digest": asked.digest}
         async with self._database.connection() as connection, connection.transaction():
             case = await (await connection.execute(_CASE, query)).fetchone()
-            earlier = await self._repeated(connection, query)
+            earlier = await _earlier(connection, query)
             if case is None or earlier is not None:
                 return earlier or NO_CASE
             if case["state"] != "open" or case["locked_by"] != person.subject:
@@ -88,13 +97,23 @@ class ReviewDecisions:
             )
             decision_id = uuid4()
             row = {**query, **_columns(asked.word), "decision_id": decision_id, "part": part, "uploads": uploads}
-            await connection.execute(_INSERT, row)
+            if await (await connection.execute(_INSERT, row)).fetchone() is None:
+                return KEY_REUSED  # just now, on another case
             await connection.execute(END_CLAIM, row)
             await settle(connection, case, row, part, asked.word)
+            await _write_down(connection, person, case, row)
             return await _one(connection, str(decision_id))
 
+    async def repeated(self, person: Person, key: str, digest: str) -> Repeated | Refusal | None:
+        """The answer to a request that came before, whatever has changed since; None for a new key."""
+        query = {**viewer(person), "request_key": key, "request_digest": digest}
+        async with self._database.connection() as connection:
+            return await _earlier(connection, query)
+
     async def undo(self, person: Person, decision_id: str, *, now: datetime) -> Decided | Refusal:
-        """Take back a decision of one's own of which nothing was published yet: its case is open again."""
+        """Take back a decision of one's own of which nothing was published yet: its case is open again. Not once
+        somebody has decided after it: their word stands on it.
+        """
         query = {**viewer(person), "decision_id": decision_id, "now": now}
         async with self._database.connection() as connection, connection.transaction():
             row = await (await connection.execute(_OWN, query)).fetchone()
@@ -106,8 +125,8 @@ class ReviewDecisions:
                 return Refusal("already_undone", "This decision was undone before.")
             query["case_id"] = row["case_id"]
             outcomes = await (await connection.execute(_OUTCOMES, query)).fetchall()
-            answered = row["part"] == "first" and case is not None and case["second_decision"] is not None
-            if case is None or decision.publish_at <= now or any(each["sent_at"] for each in outcomes) or answered:
+            overtaken = case is None or await _overtaken(connection, case, row)
+            if case is None or decision.publish_at <= now or any(each["sent_at"] for each in outcomes) or overtaken:
                 return Refusal("too_late", "The time in which this decision can be undone is over.")
             await connection.execute(_HOLD_BACK, {"decisions": [each["decision_id"] for each in outcomes]})
             await connection.execute(_UNDO, query)
@@ -115,7 +134,7 @@ class ReviewDecisions:
             return await _one(connection, decision_id)
 
     async def get(self, person: Person, decision_id: str) -> Decided | None:
-        """One decision: a person's own, or for leads anybody's."""
+        """One decision: a person's own, or for leads anybody's that no second one is still to be made of."""
         query = {**viewer(person), "decision_id": decision_id}
         async with self._database.connection() as connection:
             row = await (await connection.execute(_GET, query)).fetchone()
@@ -131,23 +150,11 @@ class ReviewDecisions:
         return [decided_of(row) for row in rows]
 
     async def of_case(self, person: Person, case_id: str) -> list[Decided]:
-        """The decisions on a case, oldest first: a person's own, or for leads all."""
+        """The decisions on a case, oldest first: a person's own, or for leads all that `get` shows."""
         query = {**viewer(person), "id": case_id}
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_OF_CASE, query)).fetchall()
         return [decided_of(row) for row in rows]
-
-    async def _repeated(self, connection: Connection, query: dict[str, Any]) -> Decided | Refusal | None:
-        """The answer to a request that came before."""
-        if query["request_key"] is None:
-            return None
-        row = await (await connection.execute(_BY_KEY, query)).fetchone()
-        if row is None:
-            return None
-        if row["request_digest"] != query["request_digest"]:
-            text = "This idempotency key was used for another decision: take a new one for each."
-            return Refusal("idempotency_key_reused", text)
-        return decided_of(row)
 
 
 _CASE = f"select * from review_case where id = %(id)s and {VISIBLE} for update"
@@ -165,6 +172,7 @@ select %(decision_id)s, id, tenant, %(person)s, %(name)s, %(part)s, %(decision)s
            where case_id = review_case.id and person = %(person)s and ended_at is null order by id desc limit 1
        ), 0), %(request_key)s, %(request_digest)s
 from review_case where id = %(id)s
+on conflict (person, request_key) where request_key is not null do nothing returning id
 """
 _OWN = "select * from review_decision where id = %(decision_id)s and person = %(person)s for update"
 # Where a second decision agreed, it may be the first one's events that are on their way.
@@ -176,15 +184,43 @@ where decision_id in (
 )
 for update
 """
+_LATER = """
+select 1 from review_decision
+where case_id = %(case_id)s and id <> %(id)s and undone_at is null and decided_at > %(decided_at)s limit 1
+"""
 _HOLD_BACK = "update review_outcome set due_at = null where decision_id = any(%(decisions)s)"
 _UNDO = "update review_decision set undone_at = %(now)s where id = %(decision_id)s"
-_SEEN = "(person = %(person)s or (%(lead)s and (%(tenants)s::text[] is null or tenant = any(%(tenants)s::text[]))))"
+# Leads see what others decided, but no first decision while its second is open: they may be the one who makes it.
+_SEEN = """
+(person = %(person)s or %(lead)s and (%(tenants)s::text[] is null or tenant = any(%(tenants)s::text[])) and not exists (
+    select 1 from review_case where id = review_decision.case_id and first_decision = review_decision.id
+        and state = 'open' and not escalated and first_by is not null and second_by is null
+))
+"""
 _GET = f"{DECISION} where review_decision.id = %(decision_id)s and {_SEEN}"
 _MINE = f"""
 {DECISION} where person = %(person)s and (%(at)s::timestamptz is null or (decided_at, id) < (%(at)s, %(after)s::uuid))
 order by decided_at desc, id desc limit %(limit)s
 """
 _OF_CASE = f"{DECISION} where case_id = %(id)s and {_SEEN} order by decided_at, id"
+
+
+async def _write_down(connection: Connection, person: Person, case: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """A decision's entry in the audit log, about the upload that was shown where it was decided, too."""
+    uploads, shown = row["uploads"], case["upload_id"]
+    said = {"decision_id": str(row["decision_id"]), "decision": row["decision"], "uploads": len(uploads)}
+    named = shown if shown in uploads else next(iter(uploads), None)
+    details = {"case": str(case["id"]), **said}
+    await record_with(connection, person, "review_decided", tenant=case["tenant"], upload_id=named, details=details)
+
+
+async def _earlier(connection: Connection, query: dict[str, Any]) -> Repeated | Refusal | None:
+    if query["request_key"] is None:
+        return None
+    row = await (await connection.execute(_BY_KEY, query)).fetchone()
+    if row is None:
+        return None
+    return Repeated(decided_of(row)) if row["request_digest"] == query["request_digest"] else KEY_REUSED
 
 
 async def _chosen(connection: Connection, case: Mapping[str, Any], asked: Request) -> list[str] | Refusal:
@@ -199,6 +235,15 @@ async def _chosen(connection: Connection, case: Mapping[str, Any], asked: Reques
         text = f"{len(wanted)} uploads at once are decided by a lead; you may decide {asked.at_most}, or escalate."
         return Refusal("bulk_needs_lead", text)
     return [upload_id for upload_id, sha256 in contents.items() if sha256 in files]
+
+
+async def _overtaken(connection: Connection, case: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a case, whose row is locked, has gone on since a decision. A second one belongs to its first: once
+    another first one was made, be it undone, nothing knows any more which events the two released.
+    """
+    if row["part"] == "second" and case["second_decision"] != row["id"]:
+        return True
+    return await (await connection.execute(_LATER, row)).fetchone() is not None
 
 
 def _columns(word: Word) -> dict[str, Any]:

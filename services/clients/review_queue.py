@@ -111,9 +111,11 @@ class ReviewQueue:
 _LIMIT = "limit %(limit)s"
 _COUNT = f"select count(*) as cases from (select 1 from review_case where {{where}} limit {COUNTED + 1}) as counted"
 _OLDEST = "select opened_at from review_case where {where} order by opened_at limit 1"
-_MINE = (
-    f"{CASE} where locked_by = %(person)s and review_case.state = 'open' and locked_until > %(now)s order by rank desc"
-)
+_MINE = f"""
+{CASE} where locked_by = %(person)s and review_case.state = 'open' and locked_until > %(now)s
+    and (%(tenants)s::text[] is null or review_case.tenant = any(%(tenants)s::text[]))
+order by rank desc
+"""
 _ONE = f"{CASE} where review_case.id = %(id)s and {VISIBLE}"
 _NOTES = "select * from review_note where case_id = %(id)s order by id"
 _SIZE = "select count(*) as members from review_member where case_id = %(id)s"

@@ -46,11 +46,13 @@ update review_member set state = 'open'
 where case_id = %(case_id)s and state = 'decided'
     and upload_id in (select upload_id from review_outcome where decision_id = %(id)s)
 """
-_NOT_FIRST = "update review_case set first_decision = null, first_by = null where first_decision = %(id)s"
+_NOT_FIRST = """
+update review_case set first_decision = null, first_by = null where id = %(case_id)s and first_decision = %(id)s
+"""
 _NOT_SECOND = """
 update review_case set second_decision = null, second_by = null,
     first_by = (select person from review_decision where id = first_decision)
-where second_decision = %(id)s
+where id = %(case_id)s and second_decision = %(id)s
 """
 _OPEN_AGAIN = """
 update review_case set state = 'open', rank = %(rank)s, members = %(members)s, escalated = %(escalated)s,

@@ -571,6 +571,7 @@ create index if not exists review_queue_escalated on review_case (rank desc, id)
     where state = 'open' and honeypot is null and escalated;
 create index if not exists review_queue_oldest on review_case (opened_at) where state = 'open' and honeypot is null;
 create index if not exists review_case_of_cluster on review_case (tenant, cluster) where state = 'open';
+create index if not exists review_case_of_honeypot on review_case (honeypot) where honeypot is not null;
 create index if not exists review_case_locked on review_case (locked_by) where locked_by is not null;
 
 create table if not exists review_member (

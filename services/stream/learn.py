@@ -23,9 +23,9 @@ from services.core.judge.review import drawn, overturned, revised
 from services.core.learn.hardcase import hard_case
 from services.core.policy import Policy
 from services.core.review.cases import need
+from services.core.review.mask import MASK_BYTES
 
 log = structlog.get_logger()
-MASK_BYTES = 20_000_000  # of a PNG that a moderator drew; what the review API takes is smaller
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,13 @@ async def serve(settings: Settings, sign_in: SignInOptions) -> None:
             models=models,
         )
         app = create_app(parts, _options(settings, sign_in))
-        await stack.enter_async_context(publishing(Publisher(parts, settings.source)))
         with _listener(settings.web) as listener:
             port = listener.getsockname()[1]
             log.info("started", host=settings.web.host, port=port, token=settings.web.token is not None)
             server = _server(app, settings.web.live_connections)
+            publisher = Publisher(parts, settings.source)
+            # Nobody would notice decisions that are never sent: without the publisher the server ends, too.
+            await stack.enter_async_context(publishing(publisher, ended=lambda: setattr(server, "should_exit", True)))
             if settings.webhooks.in_web and settings.webhooks.keys:
                 await _send_beside(server, database, settings, telemetry, stack)
             await server.serve(sockets=[listener])

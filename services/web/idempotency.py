@@ -31,6 +31,9 @@ KEEP_S = 24 * 3600.0
 LEASE_S = 120.0  # of a request in work; longer than any of ours takes
 KEPT_HEADERS = ("content-type", "location")
 
+REPLAYED = {"idempotency-replayed": "true"}
+"""Headers of an answer that was given before."""
+
 PARAMETER: dict[str, Any] = {
     "parameters": [
         {
@@ -52,19 +55,31 @@ async def once(request: Request, fingerprint: str, work: Callable[[], Awaitable[
 
     Raises Refused: 400 for a header that is no key, 409 while the first request is in work, 422 for another request.
     """
-    key = _key_of(request)
-    if key is None:
+    text = key_of(request)
+    if text is None:
         return await work()
+    key = AnswerKey(person_of(request).subject, request.url.path, text)
     answers: KeptAnswers = request.app.state.answers
     match await answers.begin(key, fingerprint, keep_s=KEEP_S, lease_s=LEASE_S):
         case KeptAnswer(status=status, headers=headers, body=body):
-            return Response(body, status, {**headers, "idempotency-replayed": "true"})
+            return Response(body, status, {**headers, **REPLAYED})
         case InWork():
             raise Refused(409, "in_work", f"The first request with the key {key.key!r} is not done yet.")
         case OtherRequest():
             raise Refused(422, "key_reused", f"The key {key.key!r} was used for another request.")
         case GoAhead() as mine:
             return await _done(answers, mine, work)
+
+
+def key_of(request: Request) -> str | None:
+    """The key that a request names, without quotes. Raises Refused (400) for a header that is no key."""
+    text = request.headers.get(HEADER)
+    if text is None:
+        return None
+    key = text[1:-1] if len(text) > 1 and text.startswith('"') and text.endswith('"') else text
+    if not _KEY.fullmatch(key):
+        raise Refused(400, "invalid_key", "Idempotency-Key has 1 to 255 characters of ASCII, without spaces.")
+    return key
 
 
 def fingerprint_of(*parts: str | bytes | None) -> str:
@@ -117,13 +132,3 @@ async def _keep(answers: KeptAnswers, mine: GoAhead, response: Response) -> None
         await answers.keep(mine, KeptAnswer(response.status_code, headers, bytes(response.body).decode()))
     except Unavailable as error:  # the client gets its answer all the same, and has no reason to ask again
         log.warning("answer_not_kept", route=mine.key.route, why=str(error))
-
-
-def _key_of(request: Request) -> AnswerKey | None:
-    text = request.headers.get(HEADER)
-    if text is None:
-        return None
-    key = text[1:-1] if len(text) > 1 and text.startswith('"') and text.endswith('"') else text
-    if not _KEY.fullmatch(key):
-        raise Refused(400, "invalid_key", "Idempotency-Key has 1 to 255 characters of ASCII, without spaces.")
-    return AnswerKey(person_of(request).subject, request.url.path, key)

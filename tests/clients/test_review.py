@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -15,12 +16,13 @@ from services.clients.erasure import Erasures
 from services.clients.late import Uploads
 from services.clients.review_cases import ReviewCases
 from services.clients.review_claims import LockRules, ReviewClaims
-from services.clients.review_decisions import Request, ReviewDecisions
-from services.clients.review_honeypots import ReviewHoneypots
+from services.clients.review_decisions import Repeated, Request, ReviewDecisions
+from services.clients.review_honeypots import _LIST, ReviewHoneypots
 from services.clients.review_outbox import ReviewOutbox
 from services.clients.review_people import ReviewPeople
 from services.clients.review_queue import CaseFilter, Place, ReviewQueue
 from services.clients.review_rows import Case, Decided, Refusal
+from services.clients.review_settling import _NOT_FIRST, _NOT_SECOND
 from services.clients.review_stats import ReviewStats
 from services.core.access import Person, Role
 from services.core.events import Decision, Path, ReviewDecided, VerdictReached
@@ -86,7 +88,7 @@ class Desk:
         members: tuple[str, ...] | None = None,
         at_most: int | None = None,
         key: str | None = None,
-    ) -> Decided | Refusal:
+    ) -> Decided | Repeated | Refusal:
         asked = Request(Word(decision), members, at_most, None, None, key, f"{case_id}/{decision}")
         undo = self.now + timedelta(seconds=10)
         return await self.decisions.decide(person, case_id, asked, now=self.now, publish_at=undo)
@@ -116,6 +118,14 @@ def doubt(upload_id: str, word: str = "picture", against: str | None = None, **c
     path = Path.CONSTRAINED_SPG if against else Path.UNCONSTRAINED
     said = verdict(upload_id, word=word, against=against, path=path, decision=Decision.INCONCLUSIVE)
     return said.model_copy(update=changes)
+
+
+async def plan_of(desk: Desk, statement: str, **query: object) -> str:
+    """How PostgreSQL runs a statement where anything is cheaper than reading a whole table."""
+    async with desk.database.connection() as connection, connection.transaction():
+        await connection.execute("set local enable_seqscan = off")
+        rows = await (await connection.execute(f"explain {statement}", query)).fetchall()
+    return "\n".join(row["QUERY PLAN"] for row in rows)
 
 
 # -- cases ---------------------------------------------------------------------------------------------------------
@@ -227,6 +237,16 @@ async def test_a_lock_is_its_owners_until_it_expires_and_then_anybodys(desk: Des
     assert await desk.say(ANN, case_id) == await desk.claims.give_back(ANN, case_id, "released", now=desk.now)
 
 
+async def test_whoever_loses_a_tenant_loses_the_case_that_they_have_of_it(desk: Desk) -> None:
+    await desk.reach(doubt("u-1"))
+    case_id = await desk.take(ANN)
+    assert await desk.claims.held(ANN, ALL, now=desk.now) == case_id
+    assert [case.id for case in await desk.queue.mine(ANN, now=desk.now)] == [case_id]
+    moved = replace(ANN, tenants=frozenset({"other"}))
+    assert await desk.claims.held(moved, ALL, now=desk.now) is None
+    assert await desk.queue.mine(moved, now=desk.now) == []
+
+
 async def test_a_lead_takes_over_any_lock(desk: Desk) -> None:
     await desk.reach(doubt("u-1"))
     case_id = await desk.take(ANN)
@@ -321,9 +341,21 @@ async def test_a_request_that_is_sent_again_decides_once(desk: Desk) -> None:
     await desk.reach(doubt("u-1"))
     case_id = await desk.take(ANN)
     first = await desk.say(ANN, case_id, key="k-1")
-    assert await desk.say(ANN, case_id, key="k-1") == first
+    assert isinstance(first, Decided)
+    assert await desk.say(ANN, case_id, key="k-1") == Repeated(first)
     other = await desk.say(ANN, case_id, "no_evidence", key="k-1")
-    assert isinstance(other, Refusal) and other.code == "idempotency_key_reused"
+    assert isinstance(other, Refusal) and other.code == "key_reused"
+
+
+async def test_of_two_cases_decided_at_once_with_one_key_one_is_refused(desk: Desk) -> None:
+    for _ in range(10):
+        await desk.reach(doubt(f"u-{desk.now}", f"picture-{desk.now}"))
+        await desk.reach(doubt(f"v-{desk.now}", f"other-{desk.now}"))
+        both = [await desk.take(ANN), await desk.take(ANN)]
+        said = await asyncio.gather(*(desk.say(ANN, each, key=f"k-{desk.now}") for each in both))
+        [refused] = [each for each in said if isinstance(each, Refusal)]
+        assert refused.code == "key_reused"
+        desk.later(minutes=1)
 
 
 async def test_what_is_left_of_a_case_stays_open_and_the_same_file_goes_together(desk: Desk) -> None:
@@ -395,6 +427,20 @@ async def test_of_two_who_agree_without_seeing_each_other_one_decision_is_publis
     assert [event.moderator for event in desk.sent] == ["ann"]
 
 
+async def test_a_lead_sees_no_first_decision_before_there_is_a_second_one(database: Database) -> None:
+    desk = Desk(database, second_share=1.0)
+    await desk.reach(doubt("u-1"))
+    case_id = await desk.take(ANN)
+    first = await desk.decided(ANN, case_id)
+    assert await desk.take(LEA) == case_id
+    assert await desk.decisions.of_case(LEA, case_id) == []
+    assert await desk.decisions.get(LEA, first.id) is None
+    assert await desk.decisions.get(ANN, first.id) is not None
+    desk.later(seconds=1)
+    second = await desk.decided(LEA, case_id)
+    assert [each.id for each in await desk.decisions.of_case(LEA, case_id)] == [first.id, second.id]
+
+
 async def test_where_two_disagree_a_lead_decides_and_nothing_else_is_published(database: Database) -> None:
     desk = Desk(database, second_share=1.0)
     await desk.reach(doubt("u-1"))
@@ -414,6 +460,53 @@ async def test_where_two_disagree_a_lead_decides_and_nothing_else_is_published(d
     assert [(event.moderator, event.decision) for event in desk.sent] == [("lea", Decision.NO_EVIDENCE)]
     [twice] = await ReviewStats(database).decided_twice(LEA, None, since=NOON)
     assert (twice.first.decision, twice.second.decision) == ("manipulated", "no_evidence")
+
+
+async def test_a_second_decision_cannot_be_undone_once_a_lead_has_decided(database: Database) -> None:
+    desk = Desk(database, second_share=1.0)
+    await desk.reach(doubt("u-1"))
+    case_id = await desk.take(ANN)
+    await desk.decided(ANN, case_id, "manipulated")
+    assert await desk.take(BOB) == case_id
+    second = await desk.decided(BOB, case_id, "no_evidence")
+    assert await desk.take(LEA) == case_id
+    desk.later(seconds=1)
+    final = await desk.decided(LEA, case_id, "manipulated")
+    late = await desk.decisions.undo(BOB, second.id, now=desk.now)
+    assert isinstance(late, Refusal) and late.code == "too_late"
+    assert (await desk.see(LEA, case_id)).state == "decided"
+    assert isinstance(await desk.decisions.undo(LEA, final.id, now=desk.now), Decided)
+    assert isinstance(await desk.decisions.undo(BOB, second.id, now=desk.now), Decided)
+    assert not (await desk.see(LEA, case_id)).escalated
+
+
+@pytest.mark.parametrize("undone", [False, True], ids=["stands", "was undone"])
+async def test_two_who_agreed_on_a_part_stay_agreed_once_somebody_decided_the_rest(
+    database: Database, undone: bool
+) -> None:
+    desk = Desk(database, second_share=1.0)
+    for upload, word in (("u-1", "a"), ("u-2", "b")):
+        await desk.reach(doubt(upload, word, "original"))
+    case_id = await desk.take(ANN)
+    await desk.decided(ANN, case_id)
+    assert await desk.take(BOB) == case_id
+    second = await desk.say(BOB, case_id, members=("u-1",))
+    assert isinstance(second, Decided)
+    assert await desk.take(LEA) == case_id
+    desk.later(seconds=1)
+    rest = await desk.decided(LEA, case_id)
+    if undone:
+        assert isinstance(await desk.decisions.undo(LEA, rest.id, now=desk.now), Decided)
+    late = await desk.decisions.undo(BOB, second.id, now=desk.now)
+    assert isinstance(late, Refusal) and late.code == "too_late"
+    desk.later(minutes=1)
+    assert await desk.publish() == ["u-1"]
+
+
+@pytest.mark.parametrize("statement", [_NOT_FIRST, _NOT_SECOND], ids=["first", "second"])
+async def test_the_case_of_an_undone_decision_is_found_by_index(desk: Desk, statement: str) -> None:
+    plan = await plan_of(desk, statement, id=uuid4(), case_id=uuid4())
+    assert "review_case_pkey" in plan
 
 
 # -- honeypots -------------------------------------------------------------------------------------------------------
@@ -439,6 +532,10 @@ async def test_a_case_with_a_known_answer_is_shown_once_to_each_and_never_publis
     assert await desk.honeypots.serve(BOB, None, now=desk.now) is not None
     [work] = [each for each in await ReviewStats(desk.database).work(LEA, None, since=NOON) if each.person == "ann"]
     assert (work.decided, work.honeypots, work.honeypots_right) == (1, 1, 0)
+
+
+async def test_known_answers_are_counted_by_index(desk: Desk) -> None:
+    assert "review_case_of_honeypot" in await plan_of(desk, _LIST)
 
 
 # -- people ----------------------------------------------------------------------------------------------------------

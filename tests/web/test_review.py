@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,13 +31,14 @@ from services.core.envelope import decode
 from services.core.errors import PentimentoError
 from services.core.events import Decision, HardCaseFound, HardCaseReason, Path, ReviewDecided, VerdictReached
 from services.core.pixels import encode_png
-from services.core.policy import DEFAULT_POLICY
+from services.core.policy import DEFAULT_POLICY, Policy, ReviewPolicy
+from services.core.review.mask import MASK_BYTES
 from services.settings import ReviewSettings
 from services.stream.learn import Learn, Told
 from services.web import review
 from services.web.parts import Parts
 from services.web.problems import Refused, answer, problem_of
-from services.web.review.publishing import Publisher
+from services.web.review.publishing import Publisher, publishing
 from tests.web.conftest import NOON, OPTIONS, SIZE, Gallery, calling
 
 API = "/api/v1/review"
@@ -64,6 +66,8 @@ class Office:
     settings: ReviewSettings = field(default_factory=ReviewSettings)
     now: datetime = NOON
     draw: Callable[[], float] = lambda: 1.0
+    policy: Policy = DEFAULT_POLICY
+    max_bytes: int = OPTIONS.max_bytes
 
     def __post_init__(self) -> None:
         self.tenant = self.gallery.tenant
@@ -83,7 +87,7 @@ class Office:
     async def desk(self, name: str, role: Role = Role.MODERATOR) -> AsyncIterator[httpx.AsyncClient]:
         """What somebody of this tenant calls the API with."""
         app = FastAPI()
-        options = replace(OPTIONS, review=self.settings)
+        options = replace(OPTIONS, review=self.settings, policy=self.policy, max_bytes=self.max_bytes)
         app.include_router(review.router(self.parts, options, draw=self._draw))
         for kind in (PentimentoError, Refused):
             app.add_exception_handler(kind, _problem)
@@ -253,6 +257,41 @@ async def test_what_does_not_fit_the_policy_or_the_case_is_refused(office: Offic
         assert code(await ann.post(where, json={**MANIPULATED, "revision": 7}), 409) == "case_changed"
 
 
+async def test_a_decision_that_is_sent_again_is_answered_as_before_whatever_the_rules_say_by_now(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "repeats"))
+    await office.doubt("u-1", 25)
+    body = {**MANIPULATED, "upload_id": "u-1"}
+    async with office.desk("Ann") as ann:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        where = f"{API}/cases/{case['id']}/decide"
+        long = {"idempotency-key": "k" * 256}
+        assert code(await ann.post(where, json=body, headers=long), 400) == "invalid_key"
+        first = await ann.post(where, json=body, headers={"idempotency-key": '"k-1"'})
+        said = ok(first)
+    assert "idempotency-replayed" not in first.headers
+    office.policy = DEFAULT_POLICY.model_copy(update={"review": ReviewPolicy(reasons=(), reason_required=())})
+    async with office.desk("Ann") as ann:
+        again = await ann.post(where, json=body, headers={"idempotency-key": "k-1"})
+        assert (ok(again)["decision"]["id"], again.headers["idempotency-replayed"]) == (said["decision"]["id"], "true")
+        other = await ann.post(where, json={**body, "comment": "no"}, headers={"idempotency-key": "k-1"})
+        assert code(other, 422) == "key_reused"
+    [entry] = await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10)  # it was decided once
+    assert (entry.action, entry.upload_id, entry.details["uploads"]) == ("review_decided", "u-1", 1)
+
+
+async def test_taking_over_is_written_down_where_somebody_had_the_case_still(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "taken-over"))
+    await office.doubt("u-1", 26)
+    async with office.desk("Ann") as ann, office.desk("Bob") as bob, office.desk("Lea", Role.LEAD) as lea:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        office.now += timedelta(seconds=office.settings.lock_s + 1)
+        ok(await bob.post(f"{API}/cases/{case['id']}/claim"))
+        assert await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10) == []
+        ok(await lea.post(f"{API}/cases/{case['id']}/take-over"))
+    [entry] = await office.parts.audit.find(AuditFilter(tenant=office.tenant), limit=10)
+    assert (entry.action, entry.details["from"]) == ("review_taken_over", "Bob")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -271,6 +310,28 @@ async def test_a_mask_that_is_none_of_the_upload_is_refused(office: Office, data
         refused = await ann.post(where, content=data, headers={"content-type": "image/png"})
         assert code(refused, 422) == "invalid_mask"
         assert code(await ann.post(where, content=data), 415) == "not_png"
+
+
+async def test_a_mask_that_is_larger_than_what_is_read_later_is_refused(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "large-masks"))
+    await office.doubt("u-1", 35)
+    office.max_bytes = 2 * MASK_BYTES
+    async with office.desk("Ann") as ann:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        large = drawing() + bytes(MASK_BYTES)
+        refused = await ann.post(f"{API}/cases/{case['id']}/mask", content=large, headers={"content-type": "image/png"})
+        assert code(refused, 413) == "too_large"
+
+
+async def test_an_upload_id_that_is_none_is_refused(bare: Parts) -> None:
+    office = Office(bare, Gallery(bare, "no-ids"))
+    await office.doubt("u-1", 36)
+    async with office.desk("Ann") as ann, office.desk("Lea", Role.LEAD) as lea:
+        case = ok(await ann.post(f"{API}/next", json={}))["case"]
+        where = f"{API}/cases/{case['id']}/mask"
+        ok(await ann.post(where, params={"upload_id": "u\x001"}, content=drawing()), 422)
+        new = {"tenant": office.tenant, "upload_id": "u\x001", "answer": "manipulated"}
+        ok(await lea.post(f"{API}/honeypots", json=new), 422)
 
 
 async def test_nothing_is_there_for_viewers_and_other_tenants(office: Office, parts: Parts) -> None:
@@ -386,6 +447,17 @@ async def test_a_lead_decides_every_member_at_once_and_reopens_the_case(office: 
         assert code(await ann.post(f"{API}/cases/{case['id']}/reopen", json=said), 403) == "role_required"
         reopened = ok(await lea.post(f"{API}/cases/{case['id']}/reopen", json=said))
         assert (reopened["state"], reopened["members"], reopened["lock"]["mine"]) == ("open", 3, True)
+
+
+async def test_a_publisher_that_breaks_says_so_and_with_what(bare: Parts) -> None:
+    def now() -> datetime:
+        raise ZeroDivisionError
+
+    ended = asyncio.Event()
+    publisher = Publisher(replace(bare, now=now), "/test")
+    with pytest.raises(ZeroDivisionError):
+        async with publishing(publisher, ended=ended.set):
+            await ended.wait()
 
 
 async def test_the_app_has_the_review_api_and_describes_it(client: httpx.AsyncClient) -> None:

@@ -12,6 +12,8 @@ from services.core.errors import Broken
 from services.core.judge.mask import flagged
 from services.core.pixels import encode_png, read_mask_png
 
+MASK_BYTES = 20_000_000  # of a PNG, as it was sent and as it is kept: `learn` reads no more
+
 
 class Unfit(Exception):
     """Bytes that are no mask of this upload. The text says why, for the person who drew it."""
@@ -37,4 +39,7 @@ def drawn_mask(data: bytes, *, width: int, height: int, threshold: float) -> Dra
     area = float(flagged(grey, threshold).mean())
     if area == 0.0:
         raise Unfit("The mask marks nothing.")
-    return DrawnMask(encode_png(grey), area)
+    png = encode_png(grey)
+    if len(png) > MASK_BYTES:
+        raise Unfit(f"The mask takes {len(png)} bytes, at most {MASK_BYTES} are kept: draw it simpler.")
+    return DrawnMask(png, area)

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from services.clients.review_rows import Refusal
 from services.core.access import Person, Role
 from services.core.errors import Rejected
+from services.core.events import Identifier
 from services.core.intake.keys import mask_key
-from services.core.review.mask import Unfit, drawn_mask
+from services.core.review.mask import MASK_BYTES, Unfit, drawn_mask
 from services.web.access import at_least
 from services.web.problems import Refused
 from services.web.review.desk import Desk, accepted, done, next_link, read_cursor, write_cursor
@@ -23,7 +24,7 @@ from services.web.review.models import CaseShown, Held, MaskKept, MemberPage, Me
 from services.web.review.queue import Cursor, Limit, Moderator
 
 Lead = Annotated[Person, Depends(at_least(Role.LEAD))]
-UploadId = Annotated[str | None, Query(max_length=200, description="A member; by default the one that is shown.")]
+UploadId = Annotated[Identifier | None, Query(description="A member; by default the one that is shown.")]
 PNG_BODY = {
     "requestBody": {"required": True, "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 }
@@ -65,7 +66,7 @@ def _locking(routes: APIRouter, desk: Desk) -> None:
         if not mine and (await desk.exposure(person)).used_up:
             raise Refused(409, "budget_used_up", "You have seen as much today as you are to see.")
         done(await desk.claims.take(person, case.id, by_force=by_force, now=desk.now()))
-        if case.lock is not None and not case.lock.mine:
+        if case.lock is not None and not case.lock.mine and not case.lock.expired:
             before = {"case": case.id, "from": case.lock.by}
             await desk.audit.record(person, "review_taken_over", tenant=case.tenant, details=before)
         return await desk.shown(person, case.id)
@@ -120,7 +121,7 @@ def _drawing(routes: APIRouter, desk: Desk) -> None:
         member = accepted(await desk.people.drawable(person, case.id, upload_id))
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "image/png":
             raise Refused(415, "not_png", "Send the mask as the body, as image/png.")
-        data = await _body(request, desk.max_bytes)
+        data = await _body(request, min(desk.max_bytes, MASK_BYTES))
         threshold = desk.policy.mask_threshold
         async with room:
             try:

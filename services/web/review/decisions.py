@@ -10,12 +10,13 @@ import hashlib
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Response
 
-from services.clients.review_decisions import DecisionPlace, Request
-from services.clients.review_rows import Case, Refusal, is_id
+from services.clients.review_decisions import DecisionPlace, Repeated, Request
+from services.clients.review_rows import Case, Decided, Refusal, is_id
 from services.core.access import Person
 from services.core.review.decisions import Word, fault
+from services.web.idempotency import PARAMETER, REPLAYED, key_of
 from services.web.review.cases import NO_MASK, mask_key_of
 from services.web.review.desk import Desk, a_time, accepted, an_id, done, next_link, read_cursor, refused, write_cursor
 from services.web.review.models import (
@@ -29,30 +30,24 @@ from services.web.review.models import (
 from services.web.review.queue import Cursor, Limit, Moderator
 
 NO_DECISION = Refusal("no_decision", "There is no such decision that you may see.")
-Key = Annotated[
-    str | None,
-    Header(
-        alias="idempotency-key",
-        min_length=1,
-        max_length=200,
-        description="Names this decision: sent again with it, it is made once, and answered in the same way.",
-    ),
-]
+Key = Annotated[str | None, Depends(key_of)]
+_KEPT = "Chosen by the client. The decision is made once; the key is kept with it."
+KEYED = {"parameters": [{**PARAMETER["parameters"][0], "description": _KEPT}]}
 
 
 def router(desk: Desk) -> APIRouter:
     """Routes of decisions."""
     routes = APIRouter()
 
-    @routes.post("/cases/{case_id}/decide")
-    async def decide(person: Moderator, case_id: str, asked: Decide, key: Key = None) -> DecidedCase:
+    @routes.post("/cases/{case_id}/decide", openapi_extra=KEYED)
+    async def decide(person: Moderator, case_id: str, asked: Decide, key: Key, response: Response) -> DecidedCase:
         case = await desk.found(person, case_id)
-        request = await _request(desk, person, case, asked, key)
-        now = desk.now()
-        undo = timedelta(seconds=desk.settings.undo_s)
-        decided = accepted(await desk.decisions.decide(person, case.id, request, now=now, publish_at=now + undo))
-        details = {"case": case.id, "decision_id": decided.id, "decision": asked.decision, "uploads": decided.uploads}
-        await desk.audit.record(person, "review_decided", tenant=case.tenant, upload_id=case.upload_id, details=details)
+        outcome = await _decided(desk, person, case, asked, key)
+        if isinstance(outcome, Refusal):
+            raise refused(outcome)
+        decided, now = outcome.decided if isinstance(outcome, Repeated) else outcome, desk.now()
+        if isinstance(outcome, Repeated):
+            response.headers.update(REPLAYED)
         after = await desk.found(person, case.id)
         return DecidedCase(decision=DecisionShown.of(decided, person, now), case=CaseSummary.of(after, now))
 
@@ -90,7 +85,21 @@ def router(desk: Desk) -> APIRouter:
     return routes
 
 
-async def _request(desk: Desk, person: Person, case: Case, asked: Decide, key: str | None) -> Request:
+async def _decided(
+    desk: Desk, person: Person, case: Case, asked: Decide, key: str | None
+) -> Decided | Repeated | Refusal:
+    """The decision; or the one of the same request before, by whatever rules that was taken. Raises Refused (422)."""
+    digest = hashlib.sha256(f"{case.id}/{asked.model_dump_json()}".encode()).hexdigest()
+    earlier = None if key is None else await desk.decisions.repeated(person, key, digest)
+    if earlier is not None:
+        return earlier
+    request = await _request(desk, person, case, asked, key, digest)
+    now = desk.now()
+    undo = timedelta(seconds=desk.settings.undo_s)
+    return await desk.decisions.decide(person, case.id, request, now=now, publish_at=now + undo)
+
+
+async def _request(desk: Desk, person: Person, case: Case, asked: Decide, key: str | None, digest: str) -> Request:
     """A decision, checked by the policy's rules. Raises Refused (422)."""
     mask_key = None if asked.mask is None else mask_key_of(asked.mask)
     mask_of = None if mask_key is None else await desk.people.drawn_on(person, case.id, mask_key)
@@ -105,5 +114,4 @@ async def _request(desk: Desk, person: Person, case: Case, asked: Decide, key: s
             members = None
         case chosen:
             members = tuple(dict.fromkeys(chosen))
-    digest = hashlib.sha256(f"{case.id}/{asked.model_dump_json()}".encode()).hexdigest()
     return Request(word, members, desk.at_most(person), asked.upload_id, asked.revision, key, digest)

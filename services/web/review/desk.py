@@ -40,7 +40,7 @@ STATUS = {
     "escalated": 403,
     "bulk_needs_lead": 403,
     "invalid_decision": 422,
-    "idempotency_key_reused": 422,
+    "key_reused": 422,
 }
 """Of refusals; every other one is a conflict with what somebody else, or the same person, did before."""
 

@@ -6,7 +6,7 @@ In: the outbox and the sender. Out: `ReviewDecided` events. Runs beside the serv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -62,9 +62,13 @@ class Publisher:
 
 
 @asynccontextmanager
-async def publishing(publisher: Publisher) -> AsyncIterator[None]:
-    """A publisher at work while the block lasts. What it leaves, it or another one sends later."""
+async def publishing(publisher: Publisher, *, ended: Callable[[], None]) -> AsyncIterator[None]:
+    """A publisher at work while the block lasts. What it leaves, it or another one sends later.
+
+    Should it end by itself, `ended` is called, and the block's end raises what it ended with.
+    """
     task = asyncio.create_task(publisher.forever())
+    task.add_done_callback(lambda _: ended())
     try:
         yield
     finally:

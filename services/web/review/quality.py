@@ -16,6 +16,7 @@ from services.clients.review_honeypots import Honeypot
 from services.clients.review_rows import Refusal, is_id
 from services.clients.review_stats import Twice, Work
 from services.core.access import Person, Role
+from services.core.events import Identifier
 from services.core.review.cases import Kind
 from services.core.review.honeypots import Unusable, honeypot_of
 from services.core.review.quality import agreement, by_pair
@@ -125,7 +126,7 @@ class NewHoneypot(Body):
     """An upload whose verdict is settled, and what is right."""
 
     tenant: str
-    upload_id: str
+    upload_id: Identifier
     answer: Literal["manipulated", "no_evidence"]
 
 
