@@ -74,7 +74,10 @@ def verdicts(
     if follow:
         asyncio.run(_follow(settings, wanted, tenant, limit, as_json))
     else:
-        write_verdicts(asyncio.run(_listed(settings, VerdictFilter(tenant, wanted), limit or LISTED)), as_json=as_json)
+        write_verdicts(
+            asyncio.run(_listed(settings, VerdictFilter(tenant=tenant, decisions=wanted), limit or LISTED)),
+            as_json=as_json,
+        )
 
 
 async def _listed(settings: Settings, chosen: VerdictFilter, limit: int) -> list[VerdictReached]:

@@ -17,6 +17,8 @@ from services.settings import load_settings
 from tests.access.conftest import House
 from tests.cli.conftest import Outcome, Pentimento
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 WHO = "/api/v1/account"
 
 

@@ -11,11 +11,14 @@ from uuid import uuid4
 
 import httpx
 import psycopg
+import pytest
 from PIL import Image, ImageDraw
 
 from services.core.events import Decision, Path, ReviewDecided
 from services.core.intake.keys import image_key
 from tests.chaos.world import World, jpeg, picture, until
+
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
 
 SEEDS = itertools.count(7000)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
 from PIL import Image
 
 from services.clients.database import Database
@@ -18,6 +19,8 @@ from services.opening import open_models
 from services.settings import ModelSettings
 from tests.chaos.world import World, jpeg, picture, until
 from tests.clients.examples import OLD, doubted
+
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
 
 
 async def opened(world: World) -> Database:

@@ -16,6 +16,8 @@ from services.model_server import refusal
 from services.settings import ModelServerSettings, ModelSettings, Settings
 from tests.clients.conftest import dsn_of
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 
 @pytest.fixture
 def empty_dsn(postgres: Postgres, request: pytest.FixtureRequest) -> str:

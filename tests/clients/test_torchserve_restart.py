@@ -16,6 +16,8 @@ from services.core.errors import Rejected, Unavailable
 from services.local.torchserve import TorchServe
 from tests.clients.tiny_model import VERSIONS, photo
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 HERE = Path(__file__).parent
 ONCE = Limits(timeout_s=60, retry_share=0.0, breaker_failures=1000)
 

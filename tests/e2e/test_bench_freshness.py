@@ -6,6 +6,8 @@ import pytest
 
 from bench.freshness import line, main
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 
 @pytest.mark.slow  # a whole stack of its own; make bench-freshness is the same thing
 def test_registered_originals_are_timed_until_a_search_finds_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ from tests.harvest.pictures import forged, jpeg, photo, png
 from tests.harvest.web import Web, served
 from trainer.harvest.__main__ import main
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -20,6 +20,8 @@ from trainer.gate_checks import Check, Compared, Look, Rules, at_least, checks, 
 from trainer.processes import Crew
 from trainer.synthesis.photos import PhotoPool
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 SHIPPED = card.default_path("web_iml")
 GOOD = Look(f1=0.8, flagged=0.1, score=0.95, seconds=0.5)
 QUIET = Look(f1=float("nan"), flagged=0.001, score=0.1, seconds=0.5)

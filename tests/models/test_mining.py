@@ -22,6 +22,8 @@ from trainer.processes import Crew
 from trainer.scoring import twin_losses
 from trainer.synthesis.photos import PhotoPool
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 QUIET = Console(quiet=True)
 MINING = Mining(share=0.5, every=2, pool=4, keep=0.5)
 

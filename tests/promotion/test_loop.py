@@ -20,6 +20,8 @@ from services.settings import KafkaSettings, PostgresSettings, Settings
 from tests.promotion.conftest import BASE, MODEL, archive
 from trainer.registry import Registry
 
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+
 NEXT = "2.0+loop"
 
 

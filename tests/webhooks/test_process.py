@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.database import Database
@@ -21,6 +22,8 @@ from services.clients.webhooks import NewWebhook, Webhooks
 from services.local.postgres import Postgres
 from tests.webhooks.conftest import BOTH, KEY, Office
 from tests.webhooks.receiver import Receiver
+
+pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
 
 
 @asynccontextmanager
