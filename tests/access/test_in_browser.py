@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from services.core.access import Role
 from tests.access.conftest import WEB_TOKEN, House
@@ -34,7 +34,13 @@ async def page(chromium: Browser, request: pytest.FixtureRequest) -> AsyncIterat
     context = await chromium.new_context(viewport={"width": 1280, "height": 720}, color_scheme=request.param)
     opened = await context.new_page()
     complaints: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+
+    def hear(message: ConsoleMessage) -> None:
+        # A page may still ask for something when its server stops, at a test's end.
+        if message.type == "error" and "ERR_CONNECTION_REFUSED" not in message.text:
+            complaints.append(message.text)
+
+    opened.on("console", hear)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     yield opened
     await context.close()
