@@ -34,7 +34,7 @@ class Page(BaseModel):
     next: str | None = None
 
 
-def write_place(*values: str | int) -> str:
+def write_place(*values: str | float) -> str:
     """A place as a URL-safe word."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
@@ -43,7 +43,7 @@ def read_place(text: str, made: Callable[..., T]) -> T:
     """What `made` makes of the values that `write_place` was given. Raises Refused (422) for anything else."""
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if "\x00" in str(values) or not isinstance(values, list):
+        if not isinstance(values, list) or any("\x00" in str(value) for value in values):
             raise ValueError("no place")
         return made(*values)
     except (binascii.Error, TypeError, UnicodeDecodeError, ValueError, OverflowError) as error:

@@ -5,11 +5,7 @@ In: filters and a cursor. Out: pages and JSON. Paging is by key, so a page stays
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -21,7 +17,7 @@ from services.core.access import Person, Role
 from services.core.events import Decision, VerdictReached
 from services.web.access import Who, at_least, tenants_of
 from services.web.pages import list_link, render
-from services.web.paging import Limit, Page, Place
+from services.web.paging import Limit, Page, Place, moment_and_id, read_place, write_place
 from services.web.problems import Refused
 
 PAGE = 24
@@ -134,20 +130,17 @@ def at_revision(revisions: list[VerdictReached], number: int | None) -> list[Ver
 
 def write_cursor(cursor: Cursor) -> str:
     """A cursor as a URL-safe word."""
-    place = json.dumps([cursor.judged_at.isoformat(), cursor.tenant, cursor.upload_id])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    return write_place(cursor.judged_at.isoformat(), cursor.tenant, cursor.upload_id)
 
 
 def read_cursor(text: str) -> Cursor:
     """The cursor of a word that `write_cursor` made. Raises Refused (422) for anything else."""
-    try:
-        when, tenant, upload_id = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        cursor = Cursor(datetime.fromisoformat(when), str(tenant), str(upload_id))
-    except (binascii.Error, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise Refused(422, "invalid_cursor", "The cursor is not one of ours: start again without it.") from error
-    if cursor.judged_at.tzinfo is None or "\x00" in cursor.tenant + cursor.upload_id:
-        raise Refused(422, "invalid_cursor", "The cursor is not one of ours: start again without it.")
-    return cursor
+    return read_place(text, _cursor)
+
+
+def _cursor(moment: str, tenant: str, upload_id: str) -> Cursor:
+    judged_at, tenant = moment_and_id(moment, tenant)
+    return Cursor(judged_at, tenant, str(upload_id))
 
 
 def _filter(

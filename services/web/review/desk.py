@@ -5,9 +5,6 @@ In: the opened parts and options. Out: a `Desk`. A `Refusal` of a client becomes
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +27,7 @@ from services.core.access import Person, Role
 from services.core.policy import Policy
 from services.core.review.quality import Exposure
 from services.settings import ReviewSettings
+from services.web.paging import read_place, write_place
 from services.web.parts import Options, Parts
 from services.web.problems import Refused
 from services.web.review.models import CaseShown, CaseSummary, DecisionShown, note_shown
@@ -152,21 +150,18 @@ def done(outcome: Refusal | None) -> None:
         raise refused(outcome)
 
 
-def write_cursor(*place: object) -> str:
+def write_cursor(*place: str | float | datetime) -> str:
     """A place in a list as a URL-safe word."""
-    text = json.dumps([each.isoformat() if isinstance(each, datetime) else each for each in place])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return write_place(*(each.isoformat() if isinstance(each, datetime) else each for each in place))
 
 
 def read_cursor(text: str, *kinds: Callable[[Any], Any]) -> list[Any]:
     """The place in a word of `write_cursor`, each part read by its kind. Raises Refused (422) for anything else."""
-    try:
-        parts = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if len(parts) != len(kinds) or any("\x00" in str(part) for part in parts):
-            raise ValueError("not as many parts")
+
+    def read(*parts: Any) -> list[Any]:
         return [kind(part) for kind, part in zip(kinds, parts, strict=True)]
-    except (binascii.Error, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise Refused(422, "invalid_cursor", "The cursor is not one of ours: start again without it.") from error
+
+    return read_place(text, read)
 
 
 def a_time(text: object) -> datetime:
