@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from cryptography.fernet import Fernet
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 from pydantic import SecretStr
 
 from services.settings import WebhookSettings
 from services.web.app import create_app
 from services.web.parts import Parts
+from tests.web.chromium import needs_chromium
 from tests.web.conftest import OPTIONS, listening
-from tests.web.test_page_in_browser import QUIET
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 HOOKS = WebhookSettings(keys=(SecretStr(Fernet.generate_key().decode()),), allowed_hosts=("hooks.example.com",))
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        await opened.close()
+pytestmark = needs_chromium
 
 
 async def serious(page: Page) -> list[str]:
