@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from services.core.access import Role
 from tests.access.conftest import WEB_TOKEN, House
+from tests.web.chromium import CHROMIUM, QUIET, needs_chromium, watched
 from tests.web.conftest import listening
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SERIOUS = ("serious", "critical")
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +28,9 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest.fixture(params=["light", "dark"])
 async def page(chromium: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
-    """A page whose complaints fail the test, those about our own security policy among them."""
-    context = await chromium.new_context(viewport={"width": 1280, "height": 720}, color_scheme=request.param)
-    opened = await context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        # A page may still ask for something when its server stops, at a test's end.
-        if message.type == "error" and "ERR_CONNECTION_REFUSED" not in message.text:
-            complaints.append(message.text)
-
-    opened.on("console", hear)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    yield opened
-    await context.close()
-    assert complaints == []
+    """A page whose complaints fail the test, in either scheme."""
+    async with watched(chromium, color_scheme=request.param) as opened:
+        yield opened
 
 
 async def found_by_axe(page: Page) -> list[str]:

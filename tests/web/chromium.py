@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page
+from playwright.async_api import Browser, ConsoleMessage, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 QUIET = [
@@ -17,6 +20,26 @@ LIVE = "() => document.querySelector('.evidence.live') && " + LOADED[6:]
 """The evidence view is there, with its pictures."""
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: `apt-get install chromium`")
+
+
+@asynccontextmanager
+async def watched(browser: Browser, **options: Any) -> AsyncIterator[Page]:
+    """A page of a profile of its own, 1280 x 720. Fails in the end where the console complained, as it does about a
+    broken security policy."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 720}, **options)
+    opened = await context.new_page()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        # A page may still ask for something when its server stops, at a test's end.
+        if message.type == "error" and "ERR_CONNECTION_REFUSED" not in message.text:
+            complaints.append(message.text)
+
+    opened.on("console", hear)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    await context.close()
+    assert complaints == []
 
 
 async def faults(page: Page) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.cases import Verdicts
@@ -49,7 +49,7 @@ from services.settings import Settings, TelemetrySettings
 from services.telemetry import Telemetry, open_telemetry
 from services.web.app import create_app
 from services.web.parts import Options, Parts
-from tests.web.chromium import CHROMIUM, QUIET
+from tests.web.chromium import CHROMIUM, QUIET, watched
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SIZE = (360, 240)
@@ -165,21 +165,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page that fails the test when the console complains, as it does about a broken security policy."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 720})
-    opened = await context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        # A page may still ask for something when its server stops, at a test's end.
-        if message.type == "error" and "ERR_CONNECTION_REFUSED" not in message.text:
-            complaints.append(message.text)
-
-    opened.on("console", hear)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    yield opened
-    await context.close()
-    assert complaints == []
+    """A page that fails the test when the console complains."""
+    async with watched(browser) as opened:
+        yield opened
 
 
 # -- verdicts to look at --------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from starlette.routing import Route
 
 from services.metrics import Metrics
 from services.settings import LimitSettings
+from services.web.access import address_of
 from services.web.app import create_app
-from services.web.limits import Limiter, address_of
+from services.web.limits import Limiter
 from services.web.parts import Parts
 from tests.web.conftest import OPTIONS, TOKEN
 

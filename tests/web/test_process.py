@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -34,35 +29,11 @@ from services.core.review.decisions import Word
 from services.local.kafka import Kafka
 from services.local.postgres import Postgres
 from services.web.parts import Parts
+from tests.programs import logged, program
 from tests.web.conftest import NOON, TOKEN, Gallery, photo
 from tests.webhooks.receiver import receiving
 
-
-@asynccontextmanager
-async def process(data: Path, **settings: str) -> AsyncIterator[Process]:
-    """The web process with these settings and no others."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PENTIMENTO_")}
-    given = {f"PENTIMENTO_{name}": value for name, value in settings.items()}
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.web", stdout=PIPE, stderr=PIPE,
-        env={**clean, "PENTIMENTO_DATA_DIR": str(data), **given},
-    )  # fmt: skip
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.communicate()
-
-
-async def logged(running: Process, event: str) -> dict[str, Any]:
-    """The first log line with this event."""
-    assert running.stdout is not None
-    async for line in running.stdout:
-        entry: dict[str, Any] = json.loads(line)
-        if entry["event"] == event:
-            return entry
-    raise AssertionError(f"the process ended without logging {event!r}")
+process = partial(program, "services.web")
 
 
 async def test_it_serves_what_the_settings_say_and_stops_on_sigterm(

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -20,37 +15,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services.clients.database import Database
 from services.clients.webhooks import NewWebhook, Webhooks
 from services.local.postgres import Postgres
+from tests.programs import logged, program
 from tests.webhooks.conftest import BOTH, KEY, Office
 from tests.webhooks.receiver import Receiver
 
 pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
 
 
-@asynccontextmanager
-async def process(data: Path, **settings: str) -> AsyncIterator[Process]:
-    """`python -m services.webhooks` with these settings and no others."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PENTIMENTO_")}
-    given = {f"PENTIMENTO_{name}": value for name, value in settings.items()}
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.webhooks", stdout=PIPE, stderr=PIPE,
-        env={**clean, "PENTIMENTO_DATA_DIR": str(data), **given},
-    )  # fmt: skip
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.communicate()
-
-
-async def logged(running: Process, event: str) -> dict[str, Any]:
-    """The first log line with this event."""
-    assert running.stdout is not None
-    async for line in running.stdout:
-        entry: dict[str, Any] = json.loads(line)
-        if entry["event"] == event:
-            return entry
-    raise AssertionError(f"the process ended without logging {event!r}")
+process = partial(program, "services.webhooks")
 
 
 async def test_kill_9_loses_nothing_and_repeats_at_most_what_was_in_flight(
