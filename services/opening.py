@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from services.clients.database import Database
 from services.clients.embedding import Embedder, TorchServeEmbedder
 from services.clients.events import KafkaConnection
 from services.clients.fetch import Fetcher
@@ -24,6 +25,7 @@ from services.settings import (
     ModelSettings,
     ObjectSettings,
     PolicySettings,
+    PostgresSettings,
     StopListSettings,
     WebhookSettings,
 )
@@ -42,6 +44,13 @@ def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
         ca_file=settings.ca_file,
         certificate_file=settings.certificate_file,
         key_file=settings.key_file,
+    )
+
+
+async def open_database(settings: PostgresSettings) -> Database:
+    """The database with a pool of its own; whoever opens it closes it. Raises Unavailable."""
+    return await Database.open(
+        settings.dsn.get_secret_value(), pool_size=settings.pool_size, timeout_s=settings.timeout_s
     )
 
 

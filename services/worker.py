@@ -52,6 +52,7 @@ from services.health import HealthServer
 from services.opening import (
     kafka_connection,
     open_challenger,
+    open_database,
     open_embedder,
     open_models,
     open_objects,
@@ -137,10 +138,7 @@ class Worker:
     # -- parts ----------------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        postgres = self._settings.postgres
-        self._database = await Database.open(
-            postgres.dsn.get_secret_value(), pool_size=postgres.pool_size, timeout_s=postgres.timeout_s
-        )
+        self._database = await open_database(self._settings.postgres)
         self._stack.push_async_callback(self._database.close)
         await self._database.migrate()
         kafka = self._settings.kafka

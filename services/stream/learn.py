@@ -86,7 +86,9 @@ class Learn:
             return ()
         stored = await self._ledger.claim_revision(changed, cause=review.event_id())
         # What the moderator contradicted; the newest revision is theirs by now, if this is a second try.
-        before = await self._ledger.latest(review.tenant, review.upload_id, below=stored.revision) or verdict
+        before = verdict
+        if stored.revision != verdict.revision + 1:
+            before = await self._ledger.latest(review.tenant, review.upload_id, below=stored.revision) or verdict
         case = hard_case(before, self._policy, now=self._now(), overturned=overturned(before, review))
         return (stored, *await self._published(case))
 

@@ -19,17 +19,15 @@ from fastapi import FastAPI
 
 from services.clients.cases import Verdicts
 from services.clients.database import Database
-from services.clients.deliveries import Deliveries
 from services.clients.events import EventReader, EventSender
 from services.clients.models import Watch
 from services.core.errors import PentimentoError
 from services.finding import open_finder
 from services.opening import (
     kafka_connection,
+    open_database,
     open_models,
     open_objects,
-    open_vault,
-    open_webhook_fetcher,
     read_policy,
 )
 from services.settings import Settings, WebSettings, load_settings
@@ -40,7 +38,8 @@ from services.web.live import Feed
 from services.web.opening import sign_in_options
 from services.web.parts import Options, Parts, SignInOptions
 from services.web.review.publishing import Publisher, publishing
-from services.webhooks.sender import Sender, stop_sending
+from services.webhooks.opening import open_sender
+from services.webhooks.sender import stop_sending
 
 log = structlog.get_logger()
 CONNECTIONS = 64  # at once, beside the live feed's; more are answered with 503 instead of piling up in memory
@@ -58,10 +57,7 @@ async def serve(settings: Settings, sign_in: SignInOptions) -> None:
     async with AsyncExitStack() as stack:
         telemetry = configure(settings.telemetry, service="pentimento-web")
         stack.callback(telemetry.close)
-        postgres = settings.postgres
-        database = await Database.open(
-            postgres.dsn.get_secret_value(), pool_size=postgres.pool_size, timeout_s=postgres.timeout_s
-        )
+        database = await open_database(settings.postgres)
         stack.push_async_callback(database.close)
         await database.migrate()
         connection = kafka_connection(settings.kafka)
@@ -101,18 +97,7 @@ async def _send_beside(
     server: uvicorn.Server, database: Database, settings: Settings, telemetry: Telemetry, stack: AsyncExitStack
 ) -> None:
     """Sends to webhooks until the stack is closed. Should that end by itself, the server ends, too."""
-    fetcher = open_webhook_fetcher(settings.webhooks)
-    stack.push_async_callback(fetcher.close)
-    sender = Sender(
-        deliveries=Deliveries(database),
-        fetcher=fetcher,
-        vault=open_vault(settings.webhooks),
-        settings=settings.webhooks,
-        telemetry=telemetry,
-        source=settings.source,
-        now=lambda: datetime.now(UTC),
-    )
-    sending = asyncio.create_task(sender.run())
+    sending = asyncio.create_task(open_sender(database, settings, telemetry, stack).run())
     sending.add_done_callback(lambda _: setattr(server, "should_exit", True))
     stack.push_async_callback(stop_sending, sending)
 

@@ -15,6 +15,8 @@ from starlette.requests import Request
 from services.core.access import Person, Role
 from services.web.problems import Refused
 
+DEFAULT_TENANT = "default"
+
 
 def person_of(request: Request) -> Person:
     """Who makes this request. The gate sets it on everything that it lets in."""
@@ -53,6 +55,17 @@ def tenants_of(person: Person, tenant: str | None) -> tuple[str, ...] | None:
     if tenant is not None:
         return (seen(person, tenant),)
     return None if person.tenants is None else tuple(sorted(person.tenants))
+
+
+def own_tenant(person: Person) -> str:
+    """Whose something is where nobody says: the only tenant that they have, else `default`."""
+    return next(iter(person.tenants)) if person.tenants is not None and len(person.tenants) == 1 else DEFAULT_TENANT
+
+
+def address_of(request: Request) -> str:
+    """The peer's address; a proxy's `X-Forwarded-For` is believed where the server is told to (uvicorn's default: a
+    proxy on this machine)."""
+    return request.client.host if request.client is not None else "unknown"
 
 
 def seen(person: Person, tenant: str) -> str:

@@ -45,10 +45,11 @@ from services.web import (
     webhook_pages,
     webhooks,
 )
+from services.web.access import address_of
 from services.web.entering import Entrance
 from services.web.gate import Gate
 from services.web.identity import Gatekeeper
-from services.web.limits import Limiter, address_of, subject_of
+from services.web.limits import Limiter, subject_of
 from services.web.measured import Measured
 from services.web.openapi import describe
 from services.web.parts import Options, Parts

@@ -18,11 +18,12 @@ from starlette.responses import RedirectResponse, Response
 from services.clients.audit import Audit
 from services.clients.sessions import Method
 from services.core.access import NOBODY, Person
+from services.web.access import address_of
 from services.web.auth import COOKIE, local_path
 from services.web.identity import Gatekeeper
 from services.web.pages import render
 from services.web.parts import SignInOptions
-from services.web.patience import Patience, address_of
+from services.web.patience import Patience
 from services.web.problems import Problem, answer
 
 

@@ -16,12 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.clients.audit import Audit
 from services.core.access import NOBODY
+from services.web.access import address_of
 from services.web.auth import SAFE_METHODS, bearer_of, follows_foreign_link, from_foreign_page, local_path
 from services.web.csrf import same, sent_token
 from services.web.current import CAME, Came
 from services.web.identity import Gatekeeper
 from services.web.pages import render
-from services.web.patience import Patience, address_of
+from services.web.patience import Patience
 from services.web.problems import Problem, answer, problem_of, wants_page
 
 OPEN = ("/healthz", "/readyz", "/login", "/login/oidc", "/login/oidc/callback", "/enter")

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.core.pace import Bucket, Pace, Taken, full, take
 from services.metrics import Metrics
 from services.settings import LimitSettings
-from services.web.access import person_of
+from services.web.access import address_of, person_of
 from services.web.auth import is_loopback
 from services.web.gate import HEADERS
 from services.web.problems import Problem, answer
@@ -93,12 +93,6 @@ class Limiter:
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
         return taken
-
-
-def address_of(request: Request) -> str:
-    """The peer's address; a proxy's `X-Forwarded-For` is believed where the server is told to (uvicorn's default: a
-    proxy on this machine)."""
-    return request.client.host if request.client else ""
 
 
 def subject_of(request: Request) -> str:

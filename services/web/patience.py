@@ -11,6 +11,7 @@ from datetime import datetime
 from starlette.requests import Request
 
 from services.clients.signins import Attempts
+from services.web.access import address_of
 
 
 class Patience:
@@ -27,8 +28,3 @@ class Patience:
     async def failed(self, request: Request) -> bool:
         """Count a failure. Whether it is one of the first, which are worth writing down one by one."""
         return await self._attempts.failed(address_of(request), self._now())
-
-
-def address_of(request: Request) -> str:
-    """Where a request comes from."""
-    return request.client.host if request.client is not None else "unknown"

@@ -21,7 +21,7 @@ from services.clients.cases import Cursor
 from services.clients.searching import COUNTED_AT_MOST, Search, Searches
 from services.core.access import Person, Role
 from services.core.events import Decision, Fingerprint, Path, VerdictReached
-from services.web.access import Who, at_least, seen
+from services.web.access import Who, at_least, own_tenant, seen
 from services.web.pages import render
 from services.web.parts import Parts
 from services.web.verdicts import read_cursor, write_cursor
@@ -30,7 +30,6 @@ PAGE = 24
 MOST = 200
 NEAR_AT_MOST = 100  # contents near to a hash
 DISTANCE = 31  # what the authors of PDQ take for a copy
-DEFAULT_TENANT = "default"
 VIEWERS = [Depends(at_least(Role.VIEWER))]
 
 
@@ -174,11 +173,7 @@ def tenant_of(person: Person, tenant: str | None) -> str:
 
     Raises Refused (404) for another's.
     """
-    if tenant:
-        return seen(person, tenant)
-    if person.tenants is not None and len(person.tenants) == 1:
-        return next(iter(person.tenants))
-    return seen(person, DEFAULT_TENANT)
+    return seen(person, tenant or own_tenant(person))
 
 
 def pages(searching: Searching) -> APIRouter:

@@ -12,10 +12,9 @@ from starlette.responses import HTMLResponse
 
 from services.clients.activity import Activity, Progress
 from services.core.access import Role
-from services.web.access import Who, at_least, seen
+from services.web.access import DEFAULT_TENANT, Who, at_least, seen
 from services.web.pages import render, verdict_link
 from services.web.parts import Options, Parts
-from services.web.search import DEFAULT_TENANT
 
 
 class Stage(BaseModel):

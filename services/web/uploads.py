@@ -27,7 +27,7 @@ from services.core.envelope import encode
 from services.core.errors import Rejected
 from services.core.events import ImageUploaded, ObjectImage
 from services.core.intake.keys import incoming_key
-from services.web.access import Who, at_least, seen
+from services.web.access import Who, at_least, own_tenant, seen
 from services.web.idempotency import PARAMETER, fingerprint_of, once
 from services.web.pages import verdict_link
 from services.web.parts import Options, Parts
@@ -146,7 +146,7 @@ async def _read(form: FormData, person: Person, parts: Parts, max_bytes: int) ->
         raise Refused(422, "no_image", "The form has no file in the field `image`.")
     if isinstance(upload_id, UploadFile) or isinstance(tenant, UploadFile):
         raise Refused(422, "invalid_form", "`upload_id` and `tenant` are texts, not files.")
-    tenant = seen(person, tenant or _own_tenant(person))
+    tenant = seen(person, tenant or own_tenant(person))
     data = await image.read()
     if not data:
         raise Rejected("empty", "The file in the field `image` has no bytes.")
@@ -166,11 +166,6 @@ async def _read(form: FormData, person: Person, parts: Parts, max_bytes: int) ->
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Refused(422, "invalid_form", faults) from error
     return event, data
-
-
-def _own_tenant(person: Person) -> str:
-    """Whose an upload is where the form does not say: the only tenant that they have."""
-    return next(iter(person.tenants)) if person.tenants is not None and len(person.tenants) == 1 else "default"
 
 
 async def _check_conflict(verdicts: Verdicts, event: ImageUploaded) -> None:

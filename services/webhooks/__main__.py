@@ -10,18 +10,17 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 
 import structlog
 
 from services.clients.database import Database
-from services.clients.deliveries import Deliveries
 from services.core.errors import PentimentoError, Unavailable
 from services.health import HealthServer
-from services.opening import open_vault, open_webhook_fetcher
+from services.opening import open_database
 from services.settings import Settings, load_settings
 from services.telemetry import Telemetry, configure
-from services.webhooks.sender import Sender, stop_sending
+from services.webhooks.opening import open_sender
+from services.webhooks.sender import stop_sending
 
 log = structlog.get_logger()
 EXIT_AWAY = 1
@@ -36,23 +35,10 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         telemetry = configure(settings.telemetry, service="pentimento-webhooks")
         stack.callback(telemetry.close)
-        postgres = settings.postgres
-        database = await Database.open(
-            postgres.dsn.get_secret_value(), pool_size=postgres.pool_size, timeout_s=postgres.timeout_s
-        )
+        database = await open_database(settings.postgres)
         stack.push_async_callback(database.close)
         await database.migrate()
-        fetcher = open_webhook_fetcher(settings.webhooks)
-        stack.push_async_callback(fetcher.close)
-        sender = Sender(
-            deliveries=Deliveries(database),
-            fetcher=fetcher,
-            vault=open_vault(settings.webhooks),
-            settings=settings.webhooks,
-            telemetry=telemetry,
-            source=settings.source,
-            now=lambda: datetime.now(UTC),
-        )
+        sender = open_sender(database, settings, telemetry, stack)
         port = await _health(database, settings, telemetry, stack)
         sending = asyncio.create_task(sender.run())
         stopping = asyncio.create_task(stop.wait())

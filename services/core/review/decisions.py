@@ -19,8 +19,6 @@ Part = Literal["single", "first", "second", "final", "honeypot"]
 """What a decision is for: the one word on a case; the first or second of two that are blind to each other; a lead's
 word over both; an answer to a case whose answer is known."""
 
-MEMBERS = ("shown", "all")
-
 
 @dataclass(frozen=True, slots=True)
 class Word:
