@@ -133,6 +133,7 @@ def test_an_import_that_intake_does_not_follow_stops_and_can_be_resumed(
     assert [line["file"] for line in resumed.lines] == [f"{number}.jpg" for number in range(BATCH, BATCH + 5)]
 
 
+@pytest.mark.slow
 def test_an_original_that_comes_late_is_reported(on_stack: Pentimento, tenant: str) -> None:
     upload = f"{tenant}-forged"
     submitted = ("submit", UPLOADS / "windmill-giraffe.jpg", "--id", upload, "--tenant", tenant, "--wait", "--json")

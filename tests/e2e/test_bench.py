@@ -14,6 +14,7 @@ from services.core.intake.fingerprint import MAX_DISTANCE, distance
 PHOTOS = sorted((Path(__file__).parents[2] / "samples" / "originals").glob("*.jpg"))
 
 
+@pytest.mark.slow
 def test_the_bench_measures_both_ways_and_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "benchmarks.md"
     assert main(["--quick", "--out", str(page), "--data", str(tmp_path / "data")]) == 0, capsys.readouterr().err

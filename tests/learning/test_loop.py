@@ -77,6 +77,7 @@ async def looped(world: World, options: Options, *where: str, expect: int = 0) -
     return found
 
 
+@pytest.mark.slow
 async def test_a_round_that_was_killed_after_its_freeze_goes_on_and_the_next_finds_too_little_new(
     reviewed: World, options: Options
 ) -> None:
