@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.lookup import drawn as by_chance
-from bench.lookup.drawn import Drawn, Query, Spread
+from bench.lookup.drawn import Drawn, HashSpread, Query, Spread
 from bench.lookup.filled import ADDED, EMBEDDER, POOL_TIMEOUT_S, TENANT, Filling, database_url, digest, filled
 from bench.lookup.memory import Peak
 from bench.lookup.methods import MIN_SIMILARITY, VERIFIED, WAYS
@@ -61,11 +61,19 @@ class Scale:
 
 
 async def measured(
-    postgres: Postgres, originals: int, spread: Spread, *, seed: int, asked: int, workers: int, console: Console
+    postgres: Postgres,
+    originals: int,
+    spread: Spread,
+    hashes: HashSpread,
+    *,
+    seed: int,
+    asked: int,
+    workers: int,
+    console: Console,
 ) -> Scale:
     """Fills the index where that is still to be done, then searches it for `asked` uploads."""
     console.print(f"{originals:,} originals: drawing them, filling the index where it is not yet")
-    pictures = by_chance.pictures(originals + ADDED, spread, seed)
+    pictures = by_chance.pictures(originals + ADDED, spread, hashes, seed)
     filling = await filled(postgres, pictures, originals, seed=seed, workers=workers)
     uploads = by_chance.queries(pictures, asked + WARM, spread, seed)
     database = await Database.open(database_url(postgres, originals), pool_size=1, timeout_s=POOL_TIMEOUT_S)
