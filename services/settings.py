@@ -188,6 +188,16 @@ class IntakeSettings(Section):
             "8 quarter turns too. More find more, cost a search each, and bring more strangers to verify.",
         ),
     ] = 2
+    hashes_in_memory: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=50_000_000,
+            description="Trusted originals whose hashes each `intake` process keeps and looks at one by one, so that "
+            "none is missed: 40 bytes and some 3 ns each. With more originals, and with 0, the database's graph "
+            "answers alone, which misses some that are edited much.",
+        ),
+    ] = 2_000_000
     max_candidates: Annotated[int, Field(ge=1, le=50, description="Candidates verified per upload.")] = 5
     min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 12
     register_uploads: Annotated[bool, Field(description="Accepted uploads become candidates for later ones.")] = True

@@ -35,9 +35,8 @@ from bench.lookup.scale_page import scale_section
 from bench.lookup.word_page import word_section
 from bench.lookup.word_scale import WordScale, occurring
 from bench.lookup.word_scale import measured as words_measured
-from services.clients.candidates import LEAST_QUALITY
 from services.core.errors import PentimentoError
-from services.core.intake.fingerprint import SIDE, fingerprint
+from services.core.intake.fingerprint import LEAST_QUALITY, SIDE, fingerprint
 from services.core.intake.regions import STORED
 from services.core.pixels import open_image
 from services.local.postgres import Postgres
