@@ -46,7 +46,7 @@ class Pace:
 
     refresh_s: float = 10.0  # between looks for new ones
     reload_s: float = 600.0  # until all are read again: what was removed since is gone then
-    stops_reload_s: float = 60.0  # at least, until all are read again because the stop list changed
+    changed_reload_s: float = 60.0  # at least, until all are read again because pictures were stopped, freed or erased
     settle_s: float = 2.0  # for a number that was drawn and whose transaction is not to be seen yet
     chunk: int = 50_000  # numbers that one statement reads
     tail_most: int = 20_000  # numbers that are too new to be here; the database looks at those one by one
@@ -93,16 +93,16 @@ class _Moment:
 
 @dataclass(slots=True)
 class _Snapshot:
-    """Originals up to the number `until`, all decided by then; `stops` is the stop list that left some out."""
+    """Originals up to the number `until`, all decided by then; `changes` tells stop list and erasures of then."""
 
     loaded_at: float
-    stops: str
+    changes: str
     until: int = 0
     libraries: dict[str, _Library] = field(default_factory=dict)
 
-    def outdated(self, stops: str, at: float, pace: Pace) -> bool:
+    def outdated(self, changes: str, at: float, pace: Pace) -> bool:
         age_s = at - self.loaded_at
-        return age_s >= pace.reload_s or (stops != self.stops and age_s >= pace.stops_reload_s)
+        return age_s >= pace.reload_s or (changes != self.changes and age_s >= pace.changed_reload_s)
 
 
 class HashScan:
@@ -143,16 +143,16 @@ class HashScan:
 
     async def look(self) -> None:
         """Reads what is new; or all, where that was long ago. Raises `Unavailable` or `Broken` only."""
-        moment, stops = await self._moment()
+        moment, changes = await self._moment()
         decided = self._decided(moment)
         self._moments.append(moment)
         snapshot = self._snapshot
         if decided is None:
             return
-        if snapshot is not None and not snapshot.outdated(stops, moment.at, self._pace):
+        if snapshot is not None and not snapshot.outdated(changes, moment.at, self._pace):
             await self._read(snapshot, decided)
         elif moment.at - self._counted_at >= self._pace.reload_s:
-            await self._load(_Snapshot(moment.at, stops), decided)
+            await self._load(_Snapshot(moment.at, changes), decided)
 
     async def close(self) -> None:
         """Ends a look that is under way."""
@@ -184,7 +184,7 @@ class HashScan:
         async with self._database.connection() as connection:
             row = await (await connection.execute(_MOMENT)).fetchone()
         assert row is not None
-        return _Moment(monotonic(), row["newest"], row["oldest"], row["next"]), row["stops"]
+        return _Moment(monotonic(), row["newest"], row["oldest"], row["next"]), row["changes"]
 
     async def _load(self, fresh: _Snapshot, until: int) -> None:
         async with self._database.connection() as connection:
@@ -216,7 +216,10 @@ _MOMENT = """
 select coalesce((select max(seq) from candidate), 0) as newest,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
-       (select concat_ws('/', count(*), max(id), count(*) filter (where lifted)) from stop_entry) as stops
+       concat_ws(
+           '/', (select count(*) from stop_entry), (select max(id) from stop_entry),
+           (select count(*) from stop_entry where lifted), (select max(id) from erasure)
+       ) as changes
 """
 _COUNT = f"select count(*) as originals from (select 1 from candidate where {_FINDABLE} limit %(most)s + 1) as counted"
 # As one value for each tenant, which costs a tenth of so many rows.

@@ -165,7 +165,7 @@ async def test_too_many_new_ones_are_left_to_the_graph(
 async def test_originals_that_are_stopped_or_freed_are_read_again(
     database: Database,
 ) -> None:
-    scan = HashScan(database, most=1000, pace=replace(BY_HAND, stops_reload_s=0))
+    scan = HashScan(database, most=1000, pace=replace(BY_HAND, changed_reload_s=0))
     await register(database, 5, 60)
     await look(scan)
     stops = StopList(database, StopRules())
@@ -176,6 +176,17 @@ async def test_originals_that_are_stopped_or_freed_are_read_again(
     await stops.lift("acme", entry.id)
     await look(scan)
     assert await numbers(scan) == [1, 2]
+
+
+async def test_what_was_erased_leaves_this_memory_too(database: Database) -> None:
+    scan = HashScan(database, most=1000, pace=replace(BY_HAND, changed_reload_s=0))
+    await register(database, 5, 6)
+    await look(scan)
+    await Originals(database).remove("acme", ["id-5"])
+    async with database.connection() as connection:
+        await connection.execute(_ERASED)
+    await look(scan)
+    assert await numbers(scan) == [2]
 
 
 async def test_a_library_larger_than_a_statement_reads_is_read_whole(
@@ -192,6 +203,9 @@ async def test_a_library_larger_than_a_statement_reads_is_read_whole(
     assert sorted(found.near) == list(range(1, 41))
 
 
+_ERASED = (
+    "insert into erasure (tenant, content_mark, erased_by, counts, left_in) values ('acme', 'm', 'me', '{}', '{}')"
+)
 _SLOW_CONTENT = "insert into content select 'slow', object_key, 1, 1, 1, 'JPEG', pdq, 100 from content"
 _SLOW_ORIGINAL = """
 insert into candidate (tenant, sha256, trusted, original_id, source, registered_at, pdq, pdq_quality)
