@@ -46,7 +46,7 @@ def turn_of(nodeid: str) -> str:
     return TURNS[PLACES[file]][0] if file in PLACES else file
 
 
-class ByTurn(LoadFileScheduling):
+class ByTurn(LoadFileScheduling):  # type: ignore[misc]
     """xdist's dealing by file, with rows of files as one."""
 
     def _split_scope(self, nodeid: str) -> str:
