@@ -24,8 +24,11 @@ TURNS: tuple[tuple[str, ...], ...] = (
     ),  # a model server whose models are replaced
     ("tests/learning/test_annotate.py",),
     ("tests/local/test_stack.py",),
-    ("tests/models/test_single.py",),
+    ("tests/models/test_package.py",),
+    ("tests/models/test_evaluate_web_iml.py",),
+    ("tests/models/test_evaluate_constrained.py",),
     ("tests/models/test_handlers.py",),
+    ("tests/models/test_prior.py",),
     ("tests/models/test_processes.py",),
     ("tests/models/test_fit.py",),
     ("tests/learning/test_erasure.py",),
