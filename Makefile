@@ -19,7 +19,7 @@ export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
 	bench-lookup bench-pair bench-review bench-search bench-web bench-web-iml screenshots experiment-loop fit fit-constrained \
-	fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs monitoring promtool browser clean
+	fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs monitoring promtool browser postgres clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -41,10 +41,10 @@ setup: $(READY) ## install everything that the lock names into .venv
 demo: setup ## start the whole stack, judge the samples, write overlays to demo-output/
 	$(BIN)/pentimento demo --out demo-output
 
-test: setup browser ## every kind of test, in minutes
+test: setup browser postgres ## every kind of test, in minutes
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
-test-all: setup browser ## the full matrix, slow ones included
+test-all: setup browser postgres ## the full matrix, slow ones included
 	$(BIN)/python -m pytest
 
 HELM := $(TOOLS)/bin/helm
@@ -164,6 +164,13 @@ browser:
 		echo "installing chromium for the browser test"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	else echo "The browser test needs chromium: apt-get install chromium (it is skipped without)"; fi; }
+
+postgres: # Debian's speaks TLS, which the embedded one does not; any version does
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing postgresql for the tests of its TLS"; mkdir -p /etc/postgresql-common/createcluster.d; \
+		echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/pentimento.conf; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
+	else echo "The tests of PostgreSQL's TLS need Debian's: apt-get install postgresql (they are skipped without)"; fi; }
 
 clean: ## remove what was installed and built
 	rm -rf .venv .cache demo-output
