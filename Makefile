@@ -49,8 +49,10 @@ test-all: setup browser postgres ## the full matrix, slow ones included
 
 HELM := $(TOOLS)/bin/helm
 APISERVER := $(TOOLS)/bin/kube-apiserver
+PROMTOOL := $(TOOLS)/bin/promtool
 HELM_VERSION ?= v3.19.0
 KUBERNETES_VERSION ?= v1.34.2
+PROMETHEUS_VERSION ?= v0.316.0
 
 $(HELM): | $(UV)
 	@command -v go >/dev/null || { echo "Go is missing: helm is not built, tests that need it are skipped"; exit 0; }; \
@@ -60,11 +62,15 @@ $(APISERVER): | $(UV)
 	@command -v go >/dev/null || { echo "Go is missing: kube-apiserver is not built, its tests are skipped"; exit 0; }; \
 		sh tests/helm/kube-apiserver.sh $(KUBERNETES_VERSION) $(CURDIR)/$(APISERVER)
 
-test-helm: setup $(HELM) $(APISERVER) ## the chart: lint, every shape rendered, admitted by a real API server, and run
+$(PROMTOOL): | $(UV)
+	@command -v go >/dev/null || { echo "Go is missing: promtool is not built, its tests are skipped"; exit 0; }; \
+		GOBIN=$(CURDIR)/$(TOOLS)/bin go install -buildvcs=false github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_VERSION)
+
+test-helm: setup $(HELM) $(APISERVER) $(PROMTOOL) ## the chart: lint, each shape rendered, admitted, installed, run; its rules; needs Go
 	@command -v etcd >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq etcd-server >/dev/null; \
 	else echo "etcd is missing: apt-get install etcd-server (admission is not tested without)"; fi; }
-	$(BIN)/python -m pytest tests/helm tests/deploy
+	$(BIN)/python -m pytest tests/helm tests/deploy tests/monitoring
 
 lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -141,8 +147,8 @@ chart: setup ## generate the chart's schema, README and topics, and the images' 
 monitoring: setup ## write dashboards, objectives and alerts into the chart
 	$(BIN)/python -m deploy.monitoring
 
-promtool: ## build Prometheus' own checker of rules, for the slow tests; needs Go, and minutes
-	GOBIN=$(CURDIR)/$(TOOLS)/bin nice go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+promtool: setup $(PROMTOOL) ## objectives and alerts, read and evaluated by Prometheus' own promtool; needs Go, and minutes
+	$(BIN)/python -m pytest tests/monitoring
 
 docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
