@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
 	bench-lookup bench-pair bench-review bench-search bench-web bench-web-iml screenshots experiment-loop fit fit-constrained \
-	fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs monitoring promtool browser clean
+	fit-web-iml fit-embedder eval-constrained eval-web-iml eval-embedder lock docs monitoring promtool browser postgres clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -45,16 +45,18 @@ setup: $(READY) ## install everything that the lock names into .venv
 demo: setup ## start the whole stack, judge the samples, write overlays to demo-output/
 	$(BIN)/pentimento demo --out demo-output
 
-test: setup browser ## every kind of test, in minutes
+test: setup browser postgres ## every kind of test, in minutes
 	$(TESTING) $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
-test-all: setup browser ## the full matrix, slow ones included
+test-all: setup browser postgres ## the full matrix, slow ones included
 	$(TESTING) $(BIN)/python -m pytest
 
 HELM := $(TOOLS)/bin/helm
 APISERVER := $(TOOLS)/bin/kube-apiserver
+PROMTOOL := $(TOOLS)/bin/promtool
 HELM_VERSION ?= v3.19.0
 KUBERNETES_VERSION ?= v1.34.2
+PROMETHEUS_VERSION ?= v0.316.0
 
 $(HELM): | $(UV)
 	@command -v go >/dev/null || { echo "Go is missing: helm is not built, tests that need it are skipped"; exit 0; }; \
@@ -64,11 +66,15 @@ $(APISERVER): | $(UV)
 	@command -v go >/dev/null || { echo "Go is missing: kube-apiserver is not built, its tests are skipped"; exit 0; }; \
 		sh tests/helm/kube-apiserver.sh $(KUBERNETES_VERSION) $(CURDIR)/$(APISERVER)
 
-test-helm: setup $(HELM) $(APISERVER) ## the chart: lint, every shape rendered, admitted by a real API server, and run
+$(PROMTOOL): | $(UV)
+	@command -v go >/dev/null || { echo "Go is missing: promtool is not built, its tests are skipped"; exit 0; }; \
+		GOBIN=$(CURDIR)/$(TOOLS)/bin go install -buildvcs=false github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_VERSION)
+
+test-helm: setup $(HELM) $(APISERVER) $(PROMTOOL) ## the chart: lint, each shape rendered, admitted, installed, run; its rules; needs Go
 	@command -v etcd >/dev/null || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq etcd-server >/dev/null; \
 	else echo "etcd is missing: apt-get install etcd-server (admission is not tested without)"; fi; }
-	$(BIN)/python -m pytest tests/helm tests/deploy
+	$(BIN)/python -m pytest tests/helm tests/deploy tests/monitoring
 
 lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -145,8 +151,8 @@ chart: setup ## generate the chart's schema, README and topics, and the images' 
 monitoring: setup ## write dashboards, objectives and alerts into the chart
 	$(BIN)/python -m deploy.monitoring
 
-promtool: ## build Prometheus' own checker of rules, for the slow tests; needs Go, and minutes
-	GOBIN=$(CURDIR)/$(TOOLS)/bin nice go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+promtool: setup $(PROMTOOL) ## objectives and alerts, read and evaluated by Prometheus' own promtool; needs Go, and minutes
+	$(BIN)/python -m pytest tests/monitoring
 
 docs: setup ## generate schemas, AsyncAPI, OpenAPI and the settings page
 	$(BIN)/python -m services.core.schemas --out docs
@@ -168,6 +174,13 @@ browser:
 		echo "installing chromium for the browser test"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	else echo "The browser test needs chromium: apt-get install chromium (it is skipped without)"; fi; }
+
+postgres: # Debian's speaks TLS, which the embedded one does not; any version does
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing postgresql for the tests of its TLS"; mkdir -p /etc/postgresql-common/createcluster.d; \
+		echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/pentimento.conf; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
+	else echo "The tests of PostgreSQL's TLS need Debian's: apt-get install postgresql (they are skipped without)"; fi; }
 
 clean: ## remove what was installed and built
 	rm -rf .venv .cache demo-output

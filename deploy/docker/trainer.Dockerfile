@@ -48,11 +48,14 @@ LABEL org.opencontainers.image.title="pentimento-trainer" \
 RUN groupadd --gid 10001 pentimento \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pentimento \
     && install -d -o 10001 -g 10001 /var/lib/pentimento
+# psycopg's libpq comes with an OpenSSL that looks for the system's authorities where no system has them.
+RUN test -s /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /opt/pentimento /opt/pentimento
 COPY --from=packages /packages.json /usr/share/pentimento/packages.json
 ENV PATH=/opt/pentimento/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PENTIMENTO_DATA_DIR=/var/lib/pentimento \
     MALLOC_ARENA_MAX=2
 USER 10001:10001

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from prometheus_client.parser import text_string_to_metric_families as plain
 
 from services.local.stack import Stack
 from services.local.torchserve import TorchServe
@@ -27,13 +28,10 @@ def endpoints(stack: Stack) -> dict[str, str]:
 
 
 def exposed(text: str) -> set[str]:
-    """The names that a scrape brings: of every family, whether or not it has a sample yet."""
-    found: set[str] = set()
-    for family in plain(text):
-        found.add(family.name)
-        endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ())
-        found |= {family.name + ending for ending in endings}
-    return found
+    """The series that a scrape can bring, by their names: of every family, whether or not it has a sample yet."""
+    endings = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
+    families = re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE)
+    return {name + ending for name, kind in families for ending in endings.get(kind, ("",))}
 
 
 def test_every_metric_of_a_dashboard_or_alert_is_exposed(stack: Stack, on_stack: Pentimento) -> None:

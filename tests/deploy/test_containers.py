@@ -105,6 +105,14 @@ def test_a_dockerfile_keeps_the_rules(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_an_image_says_where_the_systems_authorities_are_and_is_not_built_without_them(path: Path) -> None:
+    bundle = "/etc/ssl/certs/ca-certificates.crt"
+    steps = instructions(path)
+    assert ("RUN", f"test -s {bundle}") in steps
+    assert any(name == "ENV" and f"SSL_CERT_FILE={bundle}" in words.split() for name, words in steps)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
 def test_what_a_dockerfile_copies_is_let_in(path: Path) -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for name, words in instructions(path):

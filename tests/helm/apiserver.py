@@ -6,6 +6,7 @@ refuses, Kubernetes refuses: unknown fields, values out of range, pods that Pod 
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import ssl
@@ -40,9 +41,10 @@ class Admitted:
 
 @dataclass
 class ApiServer:
-    """A client of it that may do everything."""
+    """A client of it that may do everything. `config` lets other clients in, in kubectl's format."""
 
     client: httpx.Client
+    config: Path
     _resources: dict[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
 
     def namespace(self, name: str) -> None:
@@ -59,6 +61,14 @@ class ApiServer:
         answer = self.client.post(where, json=body, params={"fieldValidation": "Strict"})
         message = "" if answer.is_success else str(answer.json().get("message"))
         return Admitted(answer.status_code, message, answer.headers.get_list("warning"))
+
+    def get(self, version: str, kind: str, name: str, namespace: str) -> Object | None:
+        """An object as it is kept; None where there is none."""
+        root = f"/api/{version}" if "/" not in version else f"/apis/{version}"
+        plural, namespaced = self._resource(root, kind)
+        where = f"{root}/namespaces/{namespace}/{plural}" if namespaced else f"{root}/{plural}"
+        answer = self.client.get(f"{where}/{name}")
+        return None if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().json()
 
     def wait_for(self, group_version: str, kind: str) -> None:
         """Until a kind that a CustomResourceDefinition defines can be created."""
@@ -120,12 +130,25 @@ def running(folder: Path) -> Iterator[ApiServer]:
                 base_url=f"https://127.0.0.1:{port}", verify=insecure, headers=headers, timeout=60
             ) as client:
                 _wait_until_ready(client, started, folder / "log")
-                yield ApiServer(client)
+                yield ApiServer(client, _config(folder / "config", f"https://127.0.0.1:{port}", token))
         finally:
             for process in reversed(started):
                 process.terminate()
             for process in reversed(started):
                 process.wait(30)
+
+
+def _config(path: Path, server: str, token: str) -> Path:
+    """What kubectl and helm read. JSON is YAML."""
+    entries = {
+        "clusters": [{"name": "it", "cluster": {"server": server, "insecure-skip-tls-verify": True}}],
+        "users": [{"name": "it", "user": {"token": token}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    }
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "it", **entries}
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    return path
 
 
 def _wait_until_ready(client: httpx.Client, started: list[subprocess.Popen[Any]], log: Path) -> None:

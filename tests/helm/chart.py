@@ -22,6 +22,7 @@ CHART = ROOT / "helm" / "pentimento"
 SHAPES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 KUBERNETES = "1.34.0"
 NAMESPACE = "pentimento"
+RELEASE = "test"
 HELM = shutil.which("helm", path=str(ROOT / ".cache" / "tools" / "bin")) or shutil.which("helm")
 
 needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not built: `make test-helm` does it, with Go")
@@ -29,7 +30,7 @@ needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not built: `make t
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Python writes the traceback into it
 class Refused(Exception):
     """Helm would not render; `why` is what it says."""
 
@@ -50,13 +51,17 @@ def rendered(shape: str, *settings: str) -> tuple[Object, ...]:
 def rendered_text(shape: str, *settings: str) -> str:
     """The same as YAML."""
     sets = [word for setting in settings for word in ("--set", setting)]
-    return ran("template", "test", str(CHART), "--namespace", NAMESPACE, "-f", str(values_of(shape)), *sets)
+    return ran("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f", str(values_of(shape)), *sets)
 
 
 def ran(verb: str, *words: str) -> str:
-    """What a command of helm writes. Raises Refused."""
-    command = [str(HELM), verb, "--kube-version", KUBERNETES, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    """What a command of helm writes that asks no cluster. Raises Refused."""
+    return commanded(verb, "--kube-version", KUBERNETES, *words)
+
+
+def commanded(*words: str) -> str:
+    """What any command of helm writes. Raises Refused."""
+    done = subprocess.run([str(HELM), *words], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         raise Refused(f"{done.stdout}{done.stderr}")
     return done.stdout

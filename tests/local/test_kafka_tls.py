@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.clients.events import EventReader, EventSender
 from services.core.envelope import Message
@@ -25,65 +19,10 @@ from services.local.ports import free_port
 from services.opening import kafka_connection
 from services.settings import KafkaSettings, StageSettings
 from services.stream.app import StreamApp
+from tests.authority import Authority, authority
 
 USER, PASSWORD = "pentimento", "s3cret-of-a-test"
 TOPIC = Topic(UPLOADS, 1, "delete", 1, 1_500_000, "One topic is enough.")
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority made for one test; what it signs lies in `folder`."""
-
-    folder: Path
-    key: rsa.RSAPrivateKey
-    name: x509.Name
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "ca.pem"
-
-    def issued(self, name: str) -> tuple[Path, Path]:
-        """A certificate for the loopback address and its key, as PEM files; the first holds both."""
-        key = rsa.generate_private_key(65537, 2048)
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        built = _builder(_named(name), self.name, key).add_extension(x509.SubjectAlternativeName([address]), False)
-        pem = built.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        both, alone = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        both.write_bytes(_pem(key) + pem)
-        alone.write_bytes(_pem(key))
-        return both, alone
-
-
-def authority(folder: Path) -> Authority:
-    folder.mkdir()
-    key = rsa.generate_private_key(65537, 2048)
-    name = _named(folder.name)
-    built = _builder(name, name, key).add_extension(x509.BasicConstraints(True, None), True)
-    made = Authority(folder, key, name)
-    made.certificate.write_bytes(built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    return made
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-
-
-def _builder(name: x509.Name, issuer: x509.Name, key: rsa.RSAPrivateKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-    )
-
-
-def _pem(key: rsa.RSAPrivateKey) -> bytes:
-    pkcs8 = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
 
 
 @pytest.fixture(scope="module")
