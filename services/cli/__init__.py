@@ -11,6 +11,7 @@ from services.cli.console import Commands
 from services.cli.demo import demo
 from services.cli.erase import erase
 from services.cli.learn import learn
+from services.cli.migrate import migrate
 from services.cli.offline import mask
 from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(stack.app)
 app.command()(prepare)
+app.command()(migrate)
 app.command()(demo)
 app.command()(submit)
 originals.command("list")(list_originals)

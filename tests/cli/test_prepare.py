@@ -33,11 +33,12 @@ def pentimento(*words: str, **settings: str) -> subprocess.CompletedProcess[str]
 
 
 def test_pods_wait_until_somebody_has_made_the_tables(empty_dsn: str) -> None:
-    waiting = pentimento("prepare", "--check", "--no-topics", POSTGRES__DSN=empty_dsn)
-    assert waiting.returncode == 1
-    made = pentimento("prepare", "--no-topics", POSTGRES__DSN=empty_dsn)
-    assert (made.returncode, made.stderr.strip()) == (0, "Tables are there.")
-    assert pentimento("prepare", "--check", "--no-topics", POSTGRES__DSN=empty_dsn).returncode == 0
+    away = f"127.0.0.1:{free_port()}"
+    waiting = pentimento("prepare", "--check", POSTGRES__DSN=empty_dsn, KAFKA__BOOTSTRAP_SERVERS=away)
+    assert (waiting.returncode, away in waiting.stderr) == (1, False)
+    assert pentimento("migrate", POSTGRES__DSN=empty_dsn).returncode == 0
+    waiting = pentimento("prepare", "--check", POSTGRES__DSN=empty_dsn, KAFKA__BOOTSTRAP_SERVERS=away)
+    assert (waiting.returncode, away in waiting.stderr) == (1, True)
 
 
 def test_brokers_that_are_away_are_told_of(empty_dsn: str) -> None:
