@@ -10,6 +10,7 @@ from services.cli.audit import audit
 from services.cli.console import Commands
 from services.cli.demo import demo
 from services.cli.erase import erase
+from services.cli.erasures import erasures
 from services.cli.learn import learn
 from services.cli.migrate import migrate
 from services.cli.offline import mask
@@ -25,6 +26,7 @@ from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
 from services.cli.replay import replay
+from services.cli.retain import retain
 from services.cli.review import review
 from services.cli.submit import submit
 from services.cli.tokens import tokens
@@ -55,6 +57,8 @@ app.command()(mask)
 app.command()(annotate)
 app.add_typer(learn, name="learn")
 app.command()(erase)
+app.add_typer(erasures, name="erasures")
+app.command()(retain)
 app.add_typer(people, name="people")
 app.add_typer(tokens, name="tokens")
 app.command()(audit)

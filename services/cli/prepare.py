@@ -36,7 +36,7 @@ def prepare(
     Examples: `pentimento prepare --wait 300`, `pentimento prepare --check --wait 600`
     """
     settings = settings_of(data)
-    patiently(lambda: _prepare(settings, scaled(partitions), make=not check), wait)
+    patiently(lambda: _prepare(settings, _wanted(settings, partitions), make=not check), wait)
     note("Tables and topics are there.")
 
 
@@ -46,6 +46,20 @@ def scaled(partitions: int | None) -> list[Topic]:
     if partitions is None:
         return found
     return [replace(topic, partitions=partitions) if topic.partitions > 1 else topic for topic in found]
+
+
+def kept(topics: list[Topic], days: int) -> list[Topic]:
+    """The topics, none of which keeps its messages longer than so many days; 0, or kept for ever: as they are."""
+    return [
+        replace(topic, retention_hours=min(topic.retention_hours, days * 24))
+        if days and topic.retention_hours is not None
+        else topic
+        for topic in topics
+    ]
+
+
+def _wanted(settings: Settings, partitions: int | None) -> list[Topic]:
+    return kept(scaled(partitions), settings.retention.events_days)
 
 
 def _prepare(settings: Settings, topics: list[Topic], *, make: bool) -> None:
