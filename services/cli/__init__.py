@@ -14,6 +14,7 @@ from services.cli.erasures import erasures
 from services.cli.learn import learn
 from services.cli.migrate import migrate
 from services.cli.offline import mask
+from services.cli.offsets import offsets
 from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
 from services.cli.originals_late import late
@@ -51,6 +52,7 @@ originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(rejudge, name="rejudge")
+app.add_typer(offsets, name="offsets")
 app.add_typer(replay, name="replay")
 app.add_typer(review, name="review")
 app.command()(mask)
