@@ -56,6 +56,24 @@ def restore(
         note(f"{len(moved)} partitions set back")
 
 
+@offsets.command()
+def lag(as_json: JsonOption = False, data: DataOption = None) -> None:
+    """Say how many messages each group has not read yet: after a restore one group starts when the one before has none.
+
+    Example: pentimento offsets lag
+    """
+    waiting = asyncio.run(_waiting(settings_of(data)))
+    if as_json:
+        write_lines({"group": group, "messages": count} for group, count in waiting.items())
+    else:
+        write_table(("group", "messages that wait"), ((group, str(count)) for group, count in waiting.items()))
+
+
+async def _waiting(settings: Settings) -> dict[str, int]:
+    reader = _offsets(settings)
+    return {name: sum((await reader.lag(group.consumer_group, group.reads)).values()) for name, group in GROUPS.items()}
+
+
 async def _saved(settings: Settings) -> list[Place]:
     reader = _offsets(settings)
     found = [await reader.committed(group.consumer_group, group.reads) for group in GROUPS.values()]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import ImageDraw
@@ -98,6 +99,13 @@ class Operator:
                 return not any((await reader.lag(group.consumer_group, group.reads)).values())
 
             await until(caught_up)
+            await self.pentimento("offsets", "lag", "--json", into="lag.jsonl")
+            lag = {each["group"]: each["messages"] for each in self.lines("lag.jsonl")}
+            assert lag[name] == 0
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """What a command has written into a file."""
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
 
     async def pentimento(self, *words: str, into: str | None = None) -> None:
         """A command of ours, its output in a file beside the copies."""
@@ -197,7 +205,7 @@ async def test_what_was_backed_up_while_uploads_flowed_is_whole_again_with_one_v
     assert sample.of == labelled
     assert await objects.exists(sample.of.image.object_key)
 
-    (again,) = [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()]
+    (again,) = operator.lines("again.jsonl")
     assert (again["pictures"], again["left"]) == (1, [])
     assert second_life[before[1]].image is None
     assert not await objects.exists(erased.object_key)
