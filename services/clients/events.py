@@ -118,7 +118,7 @@ class EventSender:
             compression_type="lz4" if has_lz4() else None,
         )
         try:
-            async with _errors_mapped("connecting", self._timeout_s):
+            async with errors_mapped("connecting", self._timeout_s):
                 await producer.start()
         except BaseException:
             await producer.stop()
@@ -149,7 +149,7 @@ class EventSender:
             _check_size(message)
         topics = ", ".join(sorted({message.topic for message in messages}))
         pending: list[asyncio.Future[Any]] = []
-        async with _errors_mapped(f"sending to {topics}", self._timeout_s):
+        async with errors_mapped(f"sending to {topics}", self._timeout_s):
             try:
                 for message in messages:  # one after another: this is what keeps their order
                     headers = list(message.headers)
@@ -180,12 +180,12 @@ class EventReader:
         (`contextlib.aclosing`) when you stop early. Raises `Unavailable` if the topic or the brokers are not there.
         """
         async with self._consumer() as consumer:
-            async with _errors_mapped(f"reading {topic}", self._timeout_s):
+            async with errors_mapped(f"reading {topic}", self._timeout_s):
                 partitions = await self._partitions([topic])
                 ends = await _place(consumer, partitions, from_beginning=from_beginning)
             patience = _Patience(topic, self._timeout_s)
             while not (until_end and await _arrived(consumer, ends)):
-                async with _errors_mapped(f"reading {topic}", self._timeout_s):
+                async with errors_mapped(f"reading {topic}", self._timeout_s):
                     batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=FETCH_MESSAGES)
                 if until_end:
                     patience.judge(moved=bool(batches))
@@ -199,7 +199,7 @@ class EventReader:
 
         Where the group has committed nothing, all that the partition holds counts.
         """
-        async with self._consumer(group) as consumer, _errors_mapped(f"measuring the lag of {group}", self._timeout_s):
+        async with self._consumer(group) as consumer, errors_mapped(f"measuring the lag of {group}", self._timeout_s):
             partitions = await self._partitions(sorted(set(topics)))
             ends = await consumer.end_offsets(partitions)
             starts = await consumer.beginning_offsets(partitions)
@@ -213,7 +213,7 @@ class EventReader:
 
     async def members(self, group: str) -> int:
         """How many processes are in a consumer group now, by the broker's word; 0 where there is no such group."""
-        async with _errors_mapped(f"asking who is in {group}", self._timeout_s):
+        async with errors_mapped(f"asking who is in {group}", self._timeout_s):
             admin = AIOKafkaAdminClient(**self._connection.options(), request_timeout_ms=round(self._timeout_s * 1000))
             try:
                 await admin.start()
@@ -228,7 +228,7 @@ class EventReader:
 
         By the messages' timestamps at the broker, to the millisecond.
         """
-        async with self._consumer(group) as consumer, _errors_mapped(f"reading {topic}", self._timeout_s):
+        async with self._consumer(group) as consumer, errors_mapped(f"reading {topic}", self._timeout_s):
             partitions = await self._partitions([topic])
             ends = await consumer.end_offsets(partitions)
             starts = await consumer.beginning_offsets(partitions)
@@ -272,7 +272,7 @@ class EventReader:
             max_partition_fetch_bytes=MESSAGE_BYTES,
         )
         try:
-            async with _errors_mapped("connecting", self._timeout_s):
+            async with errors_mapped("connecting", self._timeout_s):
                 await consumer.start()
             yield consumer
         finally:
@@ -280,7 +280,8 @@ class EventReader:
 
 
 @asynccontextmanager
-async def _errors_mapped(doing: str, timeout_s: float) -> AsyncIterator[None]:
+async def errors_mapped(doing: str, timeout_s: float) -> AsyncIterator[None]:
+    """Kafka's errors as this project's: `Unavailable`, also after `timeout_s`, or `Broken`; `doing` says what failed."""
     try:
         async with asyncio.timeout(timeout_s):
             yield

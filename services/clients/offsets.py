@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from services.clients.events import EventReader, _errors_mapped
+from services.clients.events import EventReader, errors_mapped
 from services.core.errors import Broken
 
 
@@ -33,7 +33,7 @@ class Offsets(EventReader):
 
     async def committed(self, group: str, topics: Iterable[str]) -> list[Place]:
         """Where a group is, partition by partition."""
-        async with self._consumer(group) as consumer, _errors_mapped(f"asking for {group}", self._timeout_s):
+        async with self._consumer(group) as consumer, errors_mapped(f"asking for {group}", self._timeout_s):
             partitions = await self._partitions(sorted(set(topics)))
             offsets = await asyncio.gather(*(consumer.committed(partition) for partition in partitions))
         return [Place(group, each.topic, each.partition, at) for each, at in zip(partitions, offsets, strict=True)]
@@ -45,7 +45,7 @@ class Offsets(EventReader):
             raise Broken(f"{members} processes of {group} run: stop them first, or they go on where they are")
         wanted = {(place.topic, place.partition): place.offset or 0 for place in places if place.group == group}
         now = await self.committed(group, topics)
-        async with self._consumer(group) as consumer, _errors_mapped(f"setting {group} back", self._timeout_s):
+        async with self._consumer(group) as consumer, errors_mapped(f"setting {group} back", self._timeout_s):
             starts = await consumer.beginning_offsets([TopicPartition(each.topic, each.partition) for each in now])
             back: dict[TopicPartition, int] = {}
             for each in now:

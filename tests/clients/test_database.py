@@ -74,7 +74,7 @@ async def test_a_database_of_version_2_gets_its_uploads_and_everything_new(fresh
 
 
 async def test_a_statement_beyond_the_deadline_is_unavailable_and_the_next_one_works(postgres: Postgres) -> None:
-    database = await Database.open(postgres.dsn, pool_size=1, timeout_s=1)
+    database = await Database.open(postgres.dsn, pool_size=1, timeout_s=4)
     with pytest.raises(Unavailable, match="statement timeout"):
         async with database.connection() as connection:
             await connection.execute("select pg_sleep(30)")
