@@ -12,7 +12,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.clients.accounts import Account, People
 from services.clients.audit import AuditFilter, Entry
@@ -28,6 +27,7 @@ from services.settings import TelemetrySettings
 from services.telemetry import Telemetry, open_telemetry
 from services.web.app import create_app
 from services.web.parts import Options, Parts, SignInOptions
+from tests.clients.conftest import dsn_of
 from tests.web.conftest import Gallery, calling
 
 PAGE = {"accept": "text/html"}
@@ -105,17 +105,24 @@ def csrf_in(page: str) -> str:
     return found.group(1)
 
 
+@asynccontextmanager
+async def migrated(dsn: str) -> AsyncIterator[Database]:
+    """A database with our tables, for as long as the block lasts."""
+    opened = await Database.open(dsn, pool_size=4, timeout_s=20)
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
 @pytest.fixture(scope="session")
 def access_dsn(postgres: Postgres) -> str:
-    return make_conninfo("", **{**conninfo_to_dict(postgres.dsn), "dbname": f"access_{uuid4().hex}"})
+    return dsn_of(postgres, f"access_{uuid4().hex}")
 
 
 @pytest.fixture(scope="session")
 async def access_database(access_dsn: str) -> AsyncIterator[Database]:
-    opened = await Database.open(access_dsn, pool_size=4, timeout_s=20)
-    await opened.migrate()
-    yield opened
-    await opened.close()
+    async with migrated(access_dsn) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

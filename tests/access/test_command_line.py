@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -12,12 +13,13 @@ from uuid import uuid4
 import pytest
 
 from services.cli.people import own_link
+from services.clients.database import Database
 from services.core.access import Person, Role
+from services.local.postgres import Postgres
 from services.settings import load_settings
-from tests.access.conftest import House
+from tests.access.conftest import House, migrated
 from tests.cli.conftest import Outcome, Pentimento
-
-pytestmark = pytest.mark.slow  # takes a minute or more of a small machine
+from tests.clients.conftest import dsn_of
 
 WHO = "/api/v1/account"
 
@@ -30,6 +32,19 @@ class Shell:
 
     async def __call__(self, *arguments: str) -> Outcome:
         return await asyncio.to_thread(Pentimento(self.data), *arguments)
+
+
+@pytest.fixture(scope="module")
+def access_dsn(postgres: Postgres) -> str:
+    """A database of their own: commands live by the clock of this machine, and all other tests days after it. What an
+    address did wrong there would still be to come here, and the address would have to wait."""
+    return dsn_of(postgres, f"commands_{uuid4().hex}")
+
+
+@pytest.fixture(scope="module")
+async def access_database(access_dsn: str) -> AsyncIterator[Database]:
+    async with migrated(access_dsn) as opened:
+        yield opened
 
 
 @pytest.fixture
