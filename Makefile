@@ -16,6 +16,10 @@ LOOKUP ?=
 EXPERIMENT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
 
+# A shared or small machine's threads wait for each other more than they work; processes are started by the hundred.
+TESTING := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-helm chart lint check format bench bench-freshness bench-harvest \
 	bench-lookup bench-pair bench-review bench-search bench-web bench-web-iml screenshots experiment-loop fit fit-constrained \
@@ -42,10 +46,10 @@ demo: setup ## start the whole stack, judge the samples, write overlays to demo-
 	$(BIN)/pentimento demo --out demo-output
 
 test: setup browser postgres ## every kind of test, in minutes
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
+	$(TESTING) $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=30
 
 test-all: setup browser postgres ## the full matrix, slow ones included
-	$(BIN)/python -m pytest
+	$(TESTING) $(BIN)/python -m pytest
 
 HELM := $(TOOLS)/bin/helm
 APISERVER := $(TOOLS)/bin/kube-apiserver

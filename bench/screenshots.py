@@ -1,8 +1,9 @@
 """`python -m bench.screenshots`: pictures of the main pages for the documents, taken from the real stack.
 
-In: `samples/`. Out: PNGs in `docs/screenshots/`, 1280 x 720, light and dark, reduced to a palette to be small. Starts a
-stack of its own, judges the samples, opens the pages in Chromium. Every verdict is made a case here, so that the queue
-has something to show; decisions of the verdicts are the models' own.
+In: `samples/`. Out: PNGs in `docs/screenshots/`, 1280 wide, light and dark, reduced to a palette to be small. Starts a
+stack of its own, judges the samples, opens the pages in Chromium, and uploads some more while the overview and the
+upload page are open, so that they show what they do. Every verdict is made a case here, so that the queue has something
+to show; decisions of the verdicts are the models' own.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import Literal
 
 import httpx
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Error as BrowserError
 
 from bench.__main__ import ROOT, say
 from services.cli.connections import opened_database, opened_door
@@ -37,20 +40,30 @@ from services.settings import Settings, load_settings
 TENANT = "newsroom"
 FINDABLE_S, JUDGED_S, SEEN_S = 120.0, 300.0, 60.0
 COLOURS = 256
-SIZE = {"width": 1280, "height": 720}
-DRAWN = "() => document.querySelector('.uplot canvas') !== null"
-PICTURES_ARE_THERE = "() => [...document.images].every((image) => image.complete)"
+WIDTH, HEIGHT = 1280, 720
+SHOWN = ("windmill-giraffe.jpg", "sign-text.jpg", "windmill-again.jpg")  # what is uploaded while a page is open
+# The chart, each piece that follows by itself, and the verdicts in the feed.
+OVERVIEW_IS_WHOLE = """(verdicts) => document.querySelector("#plot canvas") !== null
+    && [...document.querySelectorAll("[hx-get]")].every((piece) => piece.textContent.split(" ").length > 1)
+    && document.querySelectorAll("#feed li").length >= verdicts"""
+UPLOADS_ARE_JUDGED = "(files) => document.querySelectorAll('#sent li a').length >= files"
+# Those in sight: a browser leaves pictures that load lazily alone while they are far below.
+PICTURES_ARE_THERE = """() => [...document.images].every(
+    (image) => image.complete || image.getBoundingClientRect().top > innerHeight)"""
+UNBLURRED = "localStorage.setItem('pentimento-sight', JSON.stringify({ blur: false }))"
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A page to take: where, the keys to press on it, and in which schemes. `streams`: its network is never quiet."""
+    """A page to take: where, how high, the keys to press on it, in which schemes. `uploading`: what is uploaded while
+    it is open, `here` with its own form, or `elsewhere`, so that it is told."""
 
     name: str
     address: str
     keys: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ("light", "dark")
-    streams: bool = False
+    height: int = HEIGHT
+    uploading: Literal["here", "elsewhere"] | None = None
 
 
 def shots(verdict: str, case: str) -> tuple[Shot, ...]:
@@ -62,9 +75,9 @@ def shots(verdict: str, case: str) -> tuple[Shot, ...]:
         Shot("review", case, ("m", "1")),
         Shot("mask", case, ("p",), ("light",)),
         Shot("verdicts", f"/?tenant={TENANT}", schemes=("light",)),
-        Shot("overview", "/overview", schemes=("light",), streams=True),
-        Shot("search", f"/search?tenant={TENANT}&decision=manipulated", schemes=("light",)),
-        Shot("upload", "/upload", schemes=("light",)),
+        Shot("search", f"/search?tenant={TENANT}&decision=manipulated", schemes=("light",), height=900),
+        Shot("overview", "/overview", height=1080, uploading="elsewhere"),
+        Shot("upload", "/upload", schemes=("light",), uploading="here"),
     )
 
 
@@ -72,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit status 1 where something did not work."""
     parser = argparse.ArgumentParser(prog="python -m bench.screenshots", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="pages to take; all unless said")
     options = parser.parse_args(arguments)
     chromium = which("chromium") or which("chromium-browser")
     if chromium is None:
@@ -84,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             say("starting the stack")
             with running_stack(data, StackOptions()):
-                asyncio.run(_taken(load_settings(data), chromium, options.out))
-    except (PentimentoError, TimeoutError, httpx.HTTPError) as error:
+                asyncio.run(_taken(load_settings(data), chromium, options.out, options.only))
+    except (PentimentoError, TimeoutError, httpx.HTTPError, BrowserError) as error:
         print(f"error: {error or 'the stack was not ready in time'}", file=sys.stderr)
         return 1
     return 0
@@ -99,13 +113,13 @@ def _policy(folder: Path) -> Path:
     return file
 
 
-async def _taken(settings: Settings, chromium: str, out: Path) -> None:
+async def _taken(settings: Settings, chromium: str, out: Path, only: Sequence[str]) -> None:
     verdict = await _judged(settings)
     base = f"http://127.0.0.1:{settings.web.port}"
     case = await _case(base)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for shot in shots(verdict, case):
+        for shot in (each for each in shots(verdict, case) if not only or each.name in only):
             for scheme in shot.schemes:
                 path = out / f"{shot.name}-{scheme}.png"
                 path.write_bytes(_small(await _shot(browser, base, shot, scheme)))
@@ -144,25 +158,51 @@ async def _case(base: str) -> str:
 
 
 async def _shot(browser: Browser, base: str, shot: Shot, scheme: str) -> bytes:
-    context = await browser.new_context(viewport=SIZE, color_scheme="dark" if scheme == "dark" else "light")  # type: ignore[arg-type]
+    context = await browser.new_context(
+        viewport={"width": WIDTH, "height": shot.height}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    context.set_default_timeout(SEEN_S * 1000)
+    await context.add_init_script(UNBLURRED)
     page = await context.new_page()
     await page.goto(base + shot.address)
-    await _settled(page, shot)
-    for key in shot.keys:
-        await page.keyboard.press(key)
-    await _settled(page, shot)
+    match shot.uploading:
+        case "here":
+            await _uploaded_here(page)
+        case "elsewhere":
+            await _uploaded_elsewhere(page, base)
+        case None:
+            await _settled(page)
+            for key in shot.keys:
+                await page.keyboard.press(key)
+            await _settled(page)
+    await page.wait_for_function(PICTURES_ARE_THERE)
     picture = await page.screenshot(animations="disabled")
     await context.close()
     return picture
 
 
-async def _settled(page: Page, shot: Shot) -> None:
+async def _settled(page: Page) -> None:
     """Waits until nothing more is fetched: everything that a page shows later comes over the network."""
-    if shot.streams:
-        await page.wait_for_function(DRAWN)
-    else:
-        await page.wait_for_load_state("networkidle")
+    await page.wait_for_load_state("networkidle")
     await page.wait_for_function(PICTURES_ARE_THERE)
+
+
+async def _uploaded_here(page: Page) -> None:
+    """Chooses files in the page's form, sends them, and waits for a verdict of each."""
+    await page.get_by_label("Tenant").fill(TENANT)
+    await page.get_by_label("Pictures").set_input_files([ROOT / "samples" / "uploads" / name for name in SHOWN])
+    await page.get_by_role("button", name="Upload", exact=True).click()
+    await page.wait_for_function(UPLOADS_ARE_JUDGED, arg=len(SHOWN))
+
+
+async def _uploaded_elsewhere(page: Page, base: str) -> None:
+    """Uploads beside a page that is told of verdicts, and waits until all of it is there."""
+    await page.get_by_text("connected", exact=True).wait_for()
+    async with httpx.AsyncClient(base_url=base, timeout=30) as client:
+        for name in SHOWN:
+            files = {"image": (name, (ROOT / "samples" / "uploads" / name).read_bytes(), "image/jpeg")}
+            (await client.post("/api/v1/uploads", data={"tenant": TENANT}, files=files)).raise_for_status()
+    await page.wait_for_function(OVERVIEW_IS_WHOLE, arg=len(SHOWN))
 
 
 def _small(png: bytes) -> bytes:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.access import Role
+from services.core.retention import LEAST_VERDICT_DAYS, Keep
 
 
 class Section(BaseModel):
@@ -188,6 +189,16 @@ class IntakeSettings(Section):
             "8 quarter turns too. More find more, cost a search each, and bring more strangers to verify.",
         ),
     ] = 2
+    hashes_in_memory: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=50_000_000,
+            description="Trusted originals whose hashes each `intake` process keeps and looks at one by one, so that "
+            "none is missed: 40 bytes and some 3 ns each. With more originals, and with 0, the database's graph "
+            "answers alone, which misses some that are edited much.",
+        ),
+    ] = 2_000_000
     max_candidates: Annotated[int, Field(ge=1, le=50, description="Candidates verified per upload.")] = 5
     min_inliers: Annotated[int, Field(ge=4, description="Feature matches that make a candidate.")] = 12
     register_uploads: Annotated[bool, Field(description="Accepted uploads become candidates for later ones.")] = True
@@ -485,6 +496,68 @@ class ReviewSettings(Section):
     ] = "system"
 
 
+class TenantRetention(Section):
+    """What a tenant has of its own; None: as everybody."""
+
+    pictures_days: Annotated[int | None, Field(ge=0)] = None
+    masks_days: Annotated[int | None, Field(ge=0)] = None
+    verdicts_days: Annotated[int | None, Field(ge=0)] = None
+    samples_days: Annotated[int | None, Field(ge=0)] = None
+
+
+class RetentionSettings(Section):
+    pictures_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Days that an uploaded picture is kept, with its fingerprint, mask and annotations, after it "
+            "came for the last time; then `pentimento retain` removes it. 0: for ever.",
+        ),
+    ] = 0
+    masks_days: Annotated[int, Field(ge=0, description="Days that the masks of verdicts are kept. 0: for ever.")] = 0
+    verdicts_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            description=f"Days that verdicts are kept, {LEAST_VERDICT_DAYS} at least: Kafka must have forgotten the "
+            "upload. Pictures are kept no longer. 0: for ever.",
+        ),
+    ] = 0
+    samples_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Days that pictures are kept that became samples of the learning loop, where those are more. "
+            "0: as long as other pictures.",
+        ),
+    ] = 0
+    events_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Days that Kafka keeps messages at most, of all tenants, on topics that `pentimento prepare` "
+            "or the chart makes. 0: what each topic has (docs/events.md).",
+        ),
+    ] = 0
+    tenants: Annotated[
+        dict[str, TenantRetention],
+        Field(description='What some tenants have instead, `{"acme": {"pictures_days": 30}}`.'),
+    ] = {}
+
+    @model_validator(mode="after")
+    def _verdicts_outlive_their_uploads_on_kafka(self) -> RetentionSettings:
+        for name, keep in [("", self.of("")), *((tenant, self.of(tenant)) for tenant in self.tenants)]:
+            if 0 < keep.verdicts_days < LEAST_VERDICT_DAYS:
+                text = f"verdicts_days must be {LEAST_VERDICT_DAYS} at least, or 0{f' (tenant {name})' if name else ''}"
+                raise ValueError(text)
+        return self
+
+    def of(self, tenant: str) -> Keep:
+        """What holds for a tenant."""
+        own = self.tenants.get(tenant, TenantRetention()).model_dump(exclude_none=True)
+        return Keep(**{**self.model_dump(exclude={"tenants", "events_days"}), **own})
+
+
 class TelemetrySettings(Section):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least level logged.")] = (
         "info"
@@ -524,6 +597,7 @@ class Settings(BaseSettings):
     login: LoginSettings = LoginSettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
 

@@ -26,6 +26,7 @@ from services.clients.embedders import Embedders
 from services.clients.embeddings import Embeddings
 from services.clients.events import EventReader, EventSender
 from services.clients.fetch import Fetcher
+from services.clients.hashes import HashScan
 from services.clients.late import LateQueue, Uploads
 from services.clients.ledger import Ledger
 from services.clients.models import Watch
@@ -185,7 +186,7 @@ class Worker:
     async def _intake(self) -> Intake:
         settings = self._settings.intake
         objects = open_objects(self._settings.objects)
-        candidates = Candidates(self._database)
+        candidates = Candidates(self._database, self._scan())
         pool = DecodePool(workers=settings.decode_workers, timeout_s=settings.decode_timeout_s)
         self._stack.callback(pool.close)
         fetcher = Fetcher(
@@ -227,6 +228,14 @@ class Worker:
             telemetry=self._telemetry,
             now=now,
         )
+
+    def _scan(self) -> HashScan | None:
+        """Hashes in this process's memory, unless they are switched off."""
+        if not self._settings.intake.hashes_in_memory:
+            return None
+        scan = HashScan(self._database, most=self._settings.intake.hashes_in_memory)
+        self._stack.push_async_callback(scan.close)
+        return scan
 
     def _vectors(self) -> PictureVectors | None:
         """The second stage of lookup, where it is switched on."""

@@ -1,3 +1,3 @@
 """What every test can ask for by name."""
 
-pytest_plugins = ["tests.stack_fixtures", "tests.s3_server"]
+pytest_plugins = ["tests.stack_fixtures", "tests.s3_server", "tests.turns"]

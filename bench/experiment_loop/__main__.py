@@ -36,8 +36,8 @@ from trainer.single_cases import SingleItem
 
 SEED = 20261127
 _STARTED = int(time.time())
-OLD = ("splice", "copy_move")
-NEW = ("removal", "object_jitter", "recolour", "retouch", "texture_fill")
+OLD = ("copy_move",)
+NEW = ("splice", "removal", "object_jitter", "recolour", "texture_fill")
 GENTLE = ("--peak-rate", "0.0008", "--warmup-steps", "20")
 
 
@@ -156,14 +156,14 @@ def _linked(split: Parts, folder: Path) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.experiment_loop", description=__doc__)
     parser.add_argument("--photos", type=Path, action="append", required=True, help="folder of photographs; repeatable")
-    parser.add_argument("--photographs", type=int, default=400, help="photographs at most (400)")
+    parser.add_argument("--photographs", type=int, default=1000, help="photographs at most (1000)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=OLD, help="edits that the champion knows")
     parser.add_argument("--new-kinds", nargs="+", choices=KINDS, default=NEW, help="edits that it does not")
     parser.add_argument("--start-from", type=Path, help="weights that the champion starts from (default: random ones)")
-    parser.add_argument("--steps", type=int, default=500, help="of the champion's fit (500)")
-    parser.add_argument("--refit-steps", type=int, default=150, help="of each arm's fit (150)")
-    parser.add_argument("--uploads", type=int, default=150, help="forgeries that go through the system (150)")
-    parser.add_argument("--tests", type=int, default=100, help="forgeries that are measured on (100)")
+    parser.add_argument("--steps", type=int, default=350, help="of the champion's fit (350)")
+    parser.add_argument("--refit-steps", type=int, default=400, help="of each arm's fit (400)")
+    parser.add_argument("--uploads", type=int, default=250, help="forgeries that go through the system (250)")
+    parser.add_argument("--tests", type=int, default=250, help="forgeries that are measured on (250)")
     parser.add_argument("--side", type=int, default=384, help="pixels of both sides of forgeries (384)")
     parser.add_argument("--size", type=int, default=192, help="pixels of the pictures of fits (192)")
     parser.add_argument("--batch", type=int, default=12, help="pictures a step (12)")

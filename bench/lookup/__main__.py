@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.__main__ import LOOK_S, ROOT, busy_share, machine
-from bench.lookup.drawn import Spread
+from bench.lookup.drawn import HashSpread, Spread
 from bench.lookup.filled import server
 from bench.lookup.methods import Embedder, embedder, looks
 from bench.lookup.page import Setting, recall_section, write
@@ -36,7 +36,9 @@ from bench.lookup.word_page import word_section
 from bench.lookup.word_scale import WordScale, occurring
 from bench.lookup.word_scale import measured as words_measured
 from services.core.errors import PentimentoError
+from services.core.intake.fingerprint import LEAST_QUALITY, SIDE, fingerprint
 from services.core.intake.regions import STORED
+from services.core.pixels import open_image
 from services.local.postgres import Postgres
 from trainer.synthesis.photos import Photo, PhotoPool
 
@@ -68,19 +70,18 @@ def recall(options: argparse.Namespace, command: str) -> int:
 def scale(options: argparse.Namespace, command: str) -> int:
     """What indexes of some sizes cost."""
     busy = busy_share(LOOK_S)
-    spread = _spread(options.photos)
+    spread, hashes = _spread(options.photos), _hash_spread(options.photos)
     with tempfile.TemporaryDirectory(prefix="pentimento-lookup-") as temporary:
         folder = options.data or Path(temporary) / "data"
         samples = sorted((ROOT / "samples" / "originals").glob("*.jpg"))
         verified = verification(samples, Path(temporary) / "pictures", options.verifications, options.seed)
         with server(folder, options.shared_buffers) as postgres:
-            measure = partial(_measured, postgres, spread, options)
+            measure = partial(_measured, postgres, spread, hashes, options)
             rows = [asyncio.run(measure(size)) for size in sorted(options.originals)]
     data = (
-        f"Hashes are 256 fair coins: that the bits of real ones hang together is left out. Vectors are spread "
-        f"{spread.origin}; the regions of a picture are drawn apart. All pictures are of one tenant, so that all "
-        f"vectors lie in one graph. `shared_buffers` {options.shared_buffers}, {options.workers} processes beside the "
-        f"first build a graph; seed {options.seed}."
+        f"{hashes.origin} Vectors are spread {spread.origin}; the regions of a picture are drawn apart. All pictures "
+        f"are of one tenant, so that all vectors lie in one graph. `shared_buffers` {options.shared_buffers}, "
+        f"{options.workers} processes beside the first build a graph; seed {options.seed}."
     )
     section = scale_section(rows, verified, options.queries, _setting(command, data, busy))
     _deliver(options, (asdict(row) for row in rows), section)
@@ -110,10 +111,18 @@ def words(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
-async def _measured(postgres: Postgres, spread: Spread, options: argparse.Namespace, size: int) -> Scale:
-    console = Console(stderr=True)
+async def _measured(
+    postgres: Postgres, spread: Spread, hashes: HashSpread, options: argparse.Namespace, size: int
+) -> Scale:
     return await scaled(
-        postgres, size, spread, seed=options.seed, asked=options.queries, workers=options.workers, console=console
+        postgres,
+        size,
+        spread,
+        hashes,
+        seed=options.seed,
+        asked=options.queries,
+        workers=options.workers,
+        console=Console(stderr=True),
     )
 
 
@@ -126,6 +135,16 @@ def _spread(photos: Sequence[Path]) -> Spread:
     seen = [each for path in track(paths, "vectors") for each in looks([path.read_bytes()], model)]
     vectors = np.concatenate([each.vectors[:STORED] for each in seen if each.vectors is not None])
     return Spread.of(vectors, f"as those of {len(paths)} photographs (mean and covariance, `{model.version}`)")
+
+
+def _hash_spread(photos: Sequence[Path]) -> HashSpread:
+    """That of the hashes of photographs that are worth a hash, where there are some."""
+    if not photos:
+        return HashSpread.fair()
+    paths = [photo.path for photo in PhotoPool.scan(photos, split="all").photos]
+    seen = [fingerprint(open_image(path.read_bytes(), max_side=SIDE)) for path in track(paths, "hashes")]
+    good = [bytes.fromhex(each.pdq) for each in seen if each.pdq_quality >= LEAST_QUALITY]
+    return HashSpread.of(np.frombuffer(b"".join(good), np.uint8).reshape(-1, 32))
 
 
 def work_of(photos: Sequence[Path], outlines: Sequence[Path], *, split: str, most: int | None, seed: int) -> Work:

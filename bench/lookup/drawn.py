@@ -1,8 +1,7 @@
 """Registered pictures that nobody took: hashes and vectors by chance, as many as an index is to hold.
 
-In: a number, a seed, and the spread of real vectors where an embedder is at hand. Out: arrays, always the same, so that
-an index that was filled once can be searched again, and exact answers computed beside it. Hashes are 256 fair coins:
-the bits of real ones hang together, which brings strangers nearer than here.
+In: a number, a seed, and how real hashes and vectors are spread where photographs are at hand. Out: arrays, always the
+same, so that an index that was filled once can be searched again, and exact answers computed beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from services.core.intake.regions import REGIONS, STORED
 LENGTH = 64  # numbers of a vector
 COPY_SIMILARITY = 0.85  # cosine of a sought region and that of its original
 COPY_DISTANCE = 60  # bits between the hashes of an upload and of its original
+SURE = 3.0  # standard errors from which on a correlation of two bits is taken for one
 CHUNK = 50_000  # rows that are drawn, or compared, at once
 
 Halves = npt.NDArray[np.float16]
@@ -51,6 +51,43 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class HashSpread:
+    """How the bits of hashes hang together: a bit is set where a number drawn by `root` [256,256] is above the median
+    of its row, as PDQ takes its bits from coefficients."""
+
+    root: npt.NDArray[np.float64]
+    origin: str
+
+    @classmethod
+    def fair(cls) -> HashSpread:
+        """Bits that know nothing of each other."""
+        return cls(np.eye(256), "Hashes are 256 fair coins, for want of photographs.")
+
+    @classmethod
+    def of(cls, hashes: Hashes) -> HashSpread:
+        """That of real hashes [N,32]. Correlations of signs become those of the numbers behind them (Sheppard's sine);
+        what so few hashes show by chance is left out."""
+        signs = np.unpackbits(hashes, axis=1) * 2.0 - 1.0
+        together = signs.T @ signs / len(signs)
+        together[np.abs(together) < SURE / np.sqrt(len(signs))] = 0.0
+        np.fill_diagonal(together, 1.0)
+        values, axes = np.linalg.eigh(np.sin(np.pi / 2 * together))
+        root = (axes * np.sqrt(values.clip(min=0))) @ axes.T
+        spread = cls(root / np.linalg.norm(root, axis=1, keepdims=True), "")
+        apart, drawn = (np.std(distances(each)) for each in (hashes, spread.draw(2000, np.random.default_rng(0))))
+        origin = (
+            f"Hashes are drawn with the correlations that the bits of {len(hashes):,} photographs have (distances of "
+            f"two: standard deviation {apart:.2f} bits, of drawn ones {drawn:.2f}, of fair coins 8.00)."
+        )
+        return cls(spread.root, origin)
+
+    def draw(self, count: int, chance: np.random.Generator) -> Hashes:
+        """[count,32] uint8."""
+        drawn = (chance.standard_normal((count, 256), np.float32) @ self.root.T.astype(np.float32)).astype(np.float32)
+        return np.packbits(drawn > np.median(drawn, axis=1, keepdims=True), axis=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """Pictures: `pdq` [N,32] uint8, `vectors` [N,STORED,D] float16."""
 
@@ -68,16 +105,15 @@ class Query:
     vectors: Floats
 
 
-def pictures(count: int, spread: Spread, seed: int) -> Drawn:
+def pictures(count: int, spread: Spread, hashes: HashSpread, seed: int) -> Drawn:
     """`count` pictures. The first ones are the same whatever the count."""
     vectors = np.empty((count, STORED, LENGTH), np.float16)
     pdq = np.empty((count, 32), np.uint8)
     for number, start in enumerate(range(0, count, CHUNK)):
         chance = np.random.default_rng([seed, number])
         here = min(CHUNK, count - start)
-        pdq[start : start + here] = np.frombuffer(chance.bytes(CHUNK * 32), np.uint8).reshape(-1, 32)[:here]
-        drawn = spread.draw(CHUNK * STORED, chance)[: here * STORED]
-        vectors[start : start + here] = drawn.reshape(here, STORED, LENGTH)
+        pdq[start : start + here] = hashes.draw(here, np.random.default_rng([seed, number, 1]))
+        vectors[start : start + here] = spread.draw(here * STORED, chance).reshape(here, STORED, LENGTH)
     return Drawn(pdq, vectors)
 
 
@@ -107,6 +143,12 @@ def nearest_hashes(of: Drawn, pdq: str, most: int) -> Places:
     """Places of the `most` hashes nearest to one, by looking at all of them."""
     asked = np.frombuffer(bytes.fromhex(pdq), np.uint8)
     return _largest(-np.bitwise_count(of.pdq ^ asked).sum(axis=1, dtype=np.int32), most)
+
+
+def distances(hashes: Hashes) -> npt.NDArray[np.float64]:
+    """Hamming distances of all pairs of hashes [N,32]."""
+    signs = np.unpackbits(hashes, axis=1) * 2.0 - 1.0
+    return np.asarray(((256 - signs @ signs.T) / 2)[np.triu_indices(len(signs), 1)])
 
 
 def unit(vectors: npt.NDArray[np.floating]) -> Floats:

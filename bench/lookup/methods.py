@@ -18,9 +18,8 @@ import numpy.typing as npt
 from bench.lookup.word_lists import WordLists
 from model_archive.handlers import embedding
 from model_archive.weights import default_path
-from services.clients.candidates import LEAST_QUALITY
 from services.core.events import Fingerprint
-from services.core.intake.fingerprint import MAX_DISTANCE, SIDE, fingerprint, orientations
+from services.core.intake.fingerprint import LEAST_QUALITY, MAX_DISTANCE, SIDE, fingerprint, orientations
 from services.core.intake.regions import STORED
 from services.core.intake.words import VisualWords, agreed, words_of
 from services.core.pixels import open_image

@@ -7,6 +7,8 @@ conditions but the graph's own, is the least that a search of that graph can cos
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.lookup import drawn as by_chance
-from bench.lookup.drawn import Drawn, Query, Spread
+from bench.lookup.drawn import Drawn, HashSpread, Query, Spread
 from bench.lookup.filled import ADDED, EMBEDDER, POOL_TIMEOUT_S, TENANT, Filling, database_url, digest, filled
 from bench.lookup.memory import Peak
 from bench.lookup.methods import MIN_SIMILARITY, VERIFIED, WAYS
@@ -27,16 +29,19 @@ from bench.pictures import mosaics
 from services.clients.candidates import Candidates, Neighbour, bits
 from services.clients.database import Connection, Database
 from services.clients.embeddings import Embeddings, Similar, texts
+from services.clients.hashes import HashScan, Pace
 from services.core.events import Fingerprint
 from services.core.intake.fingerprint import MAX_DISTANCE
 from services.core.intake.lookup import features_of, verify, verify_features
 from services.core.intake.regions import STORED, Embedding
 from services.local.postgres import Postgres
+from services.local.state import memory_bytes
 
 WARM = 20  # searches before any is timed
 TEN = 10  # places of the plain query
-PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR = (
-    "PDQ, `Candidates.nearest`",
+GRAPH, PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR = (
+    "PDQ by the graph, `Candidates.nearest`",
+    "PDQ with hashes in memory, `Candidates.nearest`",
     "embeddings, `Embeddings.nearest`",
     "both, one after the other",
     "plain pgvector, one hash",
@@ -50,7 +55,8 @@ GRAPHS = ("graph of the vectors", "graph of the hashes")
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Figures of one size. `seconds` of each search; `kept` the share of exact answers that graphs give; `bytes_of`
-    tables and graphs; `backend_bytes` is the connection that searched, `server_bytes` all processes together."""
+    tables and graphs; `backend_bytes` is the connection that searched, `server_bytes` all processes together,
+    `scan_bytes` what hashes take in a process that keeps them, read in `scan_read_s`."""
 
     filling: Filling
     seconds: dict[str, list[float]]
@@ -58,26 +64,42 @@ class Scale:
     bytes_of: dict[str, int]
     backend_bytes: int
     server_bytes: int
+    scan_bytes: int
+    scan_read_s: float
 
 
 async def measured(
-    postgres: Postgres, originals: int, spread: Spread, *, seed: int, asked: int, workers: int, console: Console
+    postgres: Postgres,
+    originals: int,
+    spread: Spread,
+    hashes: HashSpread,
+    *,
+    seed: int,
+    asked: int,
+    workers: int,
+    console: Console,
 ) -> Scale:
     """Fills the index where that is still to be done, then searches it for `asked` uploads."""
     console.print(f"{originals:,} originals: drawing them, filling the index where it is not yet")
-    pictures = by_chance.pictures(originals + ADDED, spread, seed)
+    pictures = by_chance.pictures(originals + ADDED, spread, hashes, seed)
     filling = await filled(postgres, pictures, originals, seed=seed, workers=workers)
     uploads = by_chance.queries(pictures, asked + WARM, spread, seed)
     database = await Database.open(database_url(postgres, originals), pool_size=1, timeout_s=POOL_TIMEOUT_S)
+    scan = HashScan(database, most=originals + ADDED, pace=Pace(refresh_s=math.inf, settle_s=0))
     try:
+        before, began = memory_bytes(os.getpid()), perf_counter()
+        for _ in range(2):  # what is there is decided at the first look, and read at the second
+            await scan.look()
+        read_s, scan_bytes = perf_counter() - began, memory_bytes(os.getpid()) - before
         with Peak(postgres) as peak:
-            seconds = await _timed(database, uploads, console)
+            seconds = await _timed(database, scan, uploads, console)
         async with database.connection() as connection:
             kept = await _kept(connection, pictures, uploads[WARM:], console)
             sizes = await _sizes(connection)
-        found = await _found(database, uploads[WARM:])
-        return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together)
+        found = await _found(database, scan, uploads[WARM:])
+        return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together, scan_bytes, read_s)
     finally:
+        await scan.close()
         await database.close()
 
 
@@ -107,9 +129,11 @@ def verification(photos: Sequence[Path], folder: Path, count: int, seed: int) ->
     return Verification(seen, unseen)
 
 
-async def _timed(database: Database, uploads: Sequence[Query], console: Console) -> dict[str, list[float]]:
+async def _timed(
+    database: Database, scan: HashScan, uploads: Sequence[Query], console: Console
+) -> dict[str, list[float]]:
     """Seconds of each kind of search. An upload goes through all of them by turns; the first ones warm up."""
-    candidates, embeddings = Candidates(database), Embeddings(database)
+    graph, candidates, embeddings = Candidates(database), Candidates(database, scan), Embeddings(database)
 
     async def one_hash(upload: Query) -> object:
         async with database.connection() as connection:
@@ -120,6 +144,7 @@ async def _timed(database: Database, uploads: Sequence[Query], console: Console)
             return await near_vectors(connection, upload)
 
     ways: dict[str, Callable[[Query], Awaitable[object]]] = {
+        GRAPH: partial(_by_hash, graph),
         PDQ: partial(_by_hash, candidates),
         VECTORS: partial(_by_vectors, embeddings),
         ONE_HASH: one_hash,
@@ -187,16 +212,19 @@ async def _kept(
     return {ONE_HASH: float(np.mean(hashes)), ONE_VECTOR: float(np.mean(vectors))}
 
 
-async def _found(database: Database, uploads: Sequence[Query]) -> dict[str, float]:
+async def _found(database: Database, scan: HashScan, uploads: Sequence[Query]) -> dict[str, float]:
     """Share of uploads whose original the clients find."""
-    candidates, embeddings = Candidates(database), Embeddings(database)
-    by_hash, by_vectors = [], []
+    ways: dict[str, Callable[[Query], Awaitable[Sequence[Neighbour | Similar]]]] = {
+        GRAPH: partial(_by_hash, Candidates(database)),
+        PDQ: partial(_by_hash, Candidates(database, scan)),
+        VECTORS: partial(_by_vectors, Embeddings(database)),
+    }
+    found: dict[str, list[bool]] = {name: [] for name in ways}
     for upload in uploads:
-        near = await _by_hash(candidates, upload)
-        by_hash.append(digest(upload.target) in {each.picture.image.sha256 for each in near})
-        similar = await _by_vectors(embeddings, upload)
-        by_vectors.append(digest(upload.target) in {each.picture.image.sha256 for each in similar})
-    return {PDQ: float(np.mean(by_hash)), VECTORS: float(np.mean(by_vectors))}
+        for name, search in ways.items():
+            near = await search(upload)
+            found[name].append(digest(upload.target) in {each.picture.image.sha256 for each in near})
+    return {name: float(np.mean(each)) for name, each in found.items()}
 
 
 async def _sizes(connection: Connection) -> dict[str, int]:

@@ -9,12 +9,12 @@ import numpy as np
 from bench.lookup.drawn import COPY_DISTANCE, COPY_SIMILARITY
 from bench.lookup.filled import ADDED
 from bench.lookup.page import Setting, measured_by, table
-from bench.lookup.scale import BOTH, GRAPHS, ONE_HASH, ONE_VECTOR, PDQ, TEN, VECTORS, Scale, Verification
+from bench.lookup.scale import BOTH, GRAPH, GRAPHS, ONE_HASH, ONE_VECTOR, PDQ, TEN, VECTORS, Scale, Verification
 from services.core.intake.regions import REGIONS, STORED
 
 QUIET = 0.1  # share of the cores that may be busy with other work
 BUSY = "Times are too large by what other work took; what was kept, disk and memory are not."
-SEARCHES = (PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR)
+SEARCHES = (GRAPH, PDQ, VECTORS, BOTH, ONE_HASH, ONE_VECTOR)
 
 
 def scale_section(rows: Sequence[Scale], verification: Verification, asked: int, setting: Setting) -> str:
@@ -76,6 +76,8 @@ def _memory(rows: Sequence[Scale]) -> list[list[str]]:
         lines.append([name, *(f"{size / count:,.0f}" for size, count in zip(whole, counts, strict=True))])
     lines.append(["largest process while searching (VmHWM)", *(_mb(row.backend_bytes) for row in rows)])
     lines.append(["all processes while searching (PSS)", *(_mb(row.server_bytes) for row in rows)])
+    lines.append(["hashes in a process that keeps them", *(_mb(row.scan_bytes) for row in rows)])
+    lines.append(["reading them", *(_s(row.scan_read_s) for row in rows)])
     return lines
 
 

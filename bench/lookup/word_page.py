@@ -9,7 +9,7 @@ import numpy as np
 from bench.lookup.methods import WORD_PLACES
 from bench.lookup.page import Setting, measured_by, table
 from bench.lookup.word_scale import SHARED, WANTED, WordScale
-from services.clients.words import MOST_OF_A_WORD
+from services.clients.words import BUDGET, MOST_OF_A_WORD
 from services.core.intake.words import CELLS, SOUGHT, STORED
 
 
@@ -23,8 +23,9 @@ def word_section(rows: Sequence[WordScale], setting: Setting) -> str:
             "## What visual words cost",
             measured_by(setting),
             f"An original keeps {STORED} words, an upload is sought by {SOUGHT} features of {CELLS} words each, of "
-            f"which at most {MOST_OF_A_WORD:,} pictures are read. Words are drawn one by one from those of the "
-            f"photographs, places evenly. {asked} searches a size, for {WANTED} wanted pictures that lie among the "
+            f"which at most {MOST_OF_A_WORD:,} pictures are read, and of all about {BUDGET:,} postings, rarest words "
+            "first. Words are drawn one by one from those of the photographs, places evenly. "
+            f"{asked} searches a size, for {WANTED} wanted pictures that lie among the "
             f"others and share {much} or {little} features with the upload at places that agree. Seeing the words of "
             "an upload comes on top: some 0.2 s on one core.",
             table(

@@ -10,8 +10,11 @@ from services.cli.audit import audit
 from services.cli.console import Commands
 from services.cli.demo import demo
 from services.cli.erase import erase
+from services.cli.erasures import erasures
 from services.cli.learn import learn
+from services.cli.migrate import migrate
 from services.cli.offline import mask
+from services.cli.offsets import offsets
 from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
 from services.cli.originals_late import late
@@ -24,6 +27,7 @@ from services.cli.promoting import models as list_models
 from services.cli.promoting import promote, rollback, watch
 from services.cli.rejudge import rejudge
 from services.cli.replay import replay
+from services.cli.retain import retain
 from services.cli.review import review
 from services.cli.submit import submit
 from services.cli.tokens import tokens
@@ -35,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(stack.app)
 app.command()(prepare)
+app.command()(migrate)
 app.command()(demo)
 app.command()(submit)
 originals.command("list")(list_originals)
@@ -47,12 +52,15 @@ originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)
 app.add_typer(rejudge, name="rejudge")
+app.add_typer(offsets, name="offsets")
 app.add_typer(replay, name="replay")
 app.add_typer(review, name="review")
 app.command()(mask)
 app.command()(annotate)
 app.add_typer(learn, name="learn")
 app.command()(erase)
+app.add_typer(erasures, name="erasures")
+app.command()(retain)
 app.add_typer(people, name="people")
 app.add_typer(tokens, name="tokens")
 app.command()(audit)

@@ -14,12 +14,10 @@ from pathlib import Path
 
 from services.core.events import Candidate, Fingerprint, ImageIntaken
 from services.core.intake.examine import Limits, examine
-from services.core.intake.fingerprint import distance, orientations
+from services.core.intake.fingerprint import LEAST_QUALITY, distance, orientations
 from services.core.intake.keys import image_key
 from services.core.intake.lookup import Verified, rank, verify
 from services.settings import IntakeSettings
-
-LEAST_QUALITY = 50  # of both hashes, as in services/clients/candidates.py: below it only equal hashes are near
 
 
 @dataclass(frozen=True, slots=True)

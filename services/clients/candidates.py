@@ -14,13 +14,13 @@ from typing import Any, Final, Self
 from psycopg.types.json import Jsonb
 
 from services.clients.database import Database, storable
+from services.clients.hashes import HashScan
 from services.core.events import Candidate, Fingerprint, StoredImage
-from services.core.intake.fingerprint import orientations
+from services.core.intake.fingerprint import LEAST_QUALITY, orientations
 from services.core.intake.stoplist import StopRules
 
 EMBEDDER = "pdq-1"
 METHOD: Final = "sift-3"  # of verification: what it sees of a picture, and how it compares
-LEAST_QUALITY: Final = 50  # PDQ's authors: below this a hash is not to be trusted. Stands in schema.sql too.
 NEWEST: Final = 2**63 - 1
 
 Pair = tuple[str, str]
@@ -99,10 +99,15 @@ NO_EXEMPTION: Final = Exempt()
 
 
 class Candidates:
-    """Registered pictures, searched by fingerprint. Every method raises `Unavailable` or `Broken` only."""
+    """Registered pictures, searched by fingerprint. Every method raises `Unavailable` or `Broken` only.
 
-    def __init__(self, database: Database) -> None:
+    With a `scan`, trusted originals are found exactly; without, and until it has read them, by a graph that misses some
+    of those that are far.
+    """
+
+    def __init__(self, database: Database, scan: HashScan | None = None) -> None:
         self._database = database
+        self._scan = scan
 
     async def register(self, picture: Picture) -> None:
         """Make a picture findable. Repeating it changes nothing, and so does the order of registrations: of the same
@@ -143,10 +148,11 @@ class Candidates:
         Pictures on the stop list are passed over, but for those that are `exempt`.
         `at_most_seq` repeats a search on the index as it was then (the number in `index_version`).
         """
-        query = {
+        sought = orientations(fingerprint.pdq)[:ways]
+        query: dict[str, Any] = {
             "tenant": tenant,
             "pdq": bits(fingerprint.pdq),
-            "ways": [bits(pdq) for pdq in orientations(fingerprint.pdq)[:ways]],
+            "ways": [bits(pdq) for pdq in sought],
             "max_distance": max_distance,
             "limit": limit,
             "at_most_seq": NEWEST if at_most_seq is None else at_most_seq,
@@ -155,6 +161,11 @@ class Candidates:
             "stopped_distance": exempt.copy_distance,
         }
         statement = _NEAREST if fingerprint.pdq_quality >= LEAST_QUALITY else _SAME
+        if self._scan is not None and statement is _NEAREST and trusted is not False:
+            scanned = await self._scan.near(tenant, sought, max_distance=max_distance)
+            if scanned is not None:
+                statement = _NEAREST_SCANNED
+                query |= {"near": list(scanned.near), "scanned_until": scanned.until}
         async with self._database.connection() as connection:
             rows = await (await connection.execute(statement, query)).fetchall()
         return [Neighbour(picture_of(row), row["distance"]) for row in rows]
@@ -281,6 +292,15 @@ _NEAREST_OF_KIND = """
     ) as near
 )
 """
+# What the scan named, and what is too new for it. Of each the database says whether it is still to be found.
+_SCANNED = """
+(
+    select seq, sha256, trusted, registered_at,
+           (select min(pdq <~> way) from unnest(%(ways)s::text[]::bit(256)[]) as asked (way))::integer as distance
+    from candidate
+    where {visible} and trusted and true = any(%(kinds)s) and pdq_quality >= 50 and stopped_by is null and {which}
+)
+"""
 # What is stopped has a graph of its own, a small one.
 _NEAREST_STOPPED = """
 (
@@ -338,14 +358,19 @@ def _same(statement: str, and_quality: str = "") -> str:
     return statement.format(found=found, visible=_VISIBLE, and_quality=and_quality)
 
 
-_NEAREST = _BEST.format(
+_FOUND_ANYHOW = (
+    _of_kind("not trusted", "false = any(%(kinds)s)"),
+    _stopped(),
+    _same(_SAME_HASH, "and pdq_quality < 50"),
+    _same(_SAME_CONTENT),
+)
+_NEAREST = _BEST.format(branches="union all".join((_of_kind("trusted", "true = any(%(kinds)s)"), *_FOUND_ANYHOW)))
+_NEAREST_SCANNED = _BEST.format(
     branches="union all".join(
         (
-            _of_kind("trusted", "true = any(%(kinds)s)"),
-            _of_kind("not trusted", "false = any(%(kinds)s)"),
-            _stopped(),
-            _same(_SAME_HASH, "and pdq_quality < 50"),
-            _same(_SAME_CONTENT),
+            _SCANNED.format(visible=_VISIBLE, which="seq = any(%(near)s)"),
+            _SCANNED.format(visible=_VISIBLE, which="seq > %(scanned_until)s"),
+            *_FOUND_ANYHOW,
         )
     )
 )

@@ -1,4 +1,4 @@
-"""PostgreSQL: one pool of connections a process, its deadlines, its error map and its schema.
+"""PostgreSQL: one pool of connections a process, its deadlines, its error map and its schema (`migrating.py`).
 
 In: a libpq connection string. Out: connections for the clients in this folder, and nothing but `Unavailable` or
 `Broken` when something goes wrong. It exists so that no other file knows what a lost server looks like.
@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from importlib import resources
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from services.clients import migrating
 from services.core.errors import Broken, PentimentoError, Unavailable
 
-SCHEMA_VERSION = 6
-LEAST_PGVECTOR = (0, 8)  # the first with iterative index scans
-MIGRATION_TIMEOUT_S = 600.0  # building an index over existing pictures takes minutes
-MIGRATION_LOCK = 0x70656E74  # advisory locks are numbers; this one spells "pent"
+MIGRATION_TIMEOUT_S = 600.0  # another process may be building an index over existing pictures: minutes
 
 Connection = AsyncConnection[DictRow]
 
@@ -109,48 +105,30 @@ class Database:
         async with self.connection() as connection:
             await connection.execute("select 1")
 
-    async def migrate(self) -> None:
-        """Create the database where that is possible and missing, pgvector, and every table. Safe to repeat, and safe
-        for several processes at once: one works, the others wait.
+    async def migrate(self) -> tuple[str, ...]:
+        """Create the database where that is possible and missing, pgvector, and bring the tables to this release. Safe
+        to repeat, and safe for several processes at once: one works, the others wait. The revisions that were applied.
 
         Raises `Unavailable` when the server is away, `Broken` when it refuses (with what an administrator has to do).
         """
+        options = _connect_options(self._timeout_s)
         try:
-            async with asyncio.timeout(MIGRATION_TIMEOUT_S):
-                connection = await self._connect_or_create()
-                async with connection:
-                    await _apply(connection)
-        except TimeoutError as error:
-            raise Unavailable("postgres", f"the schema was not in place after {MIGRATION_TIMEOUT_S:g} s") from error
+            return await asyncio.to_thread(migrating.upgrade, self._dsn, options, timeout_s=MIGRATION_TIMEOUT_S)
         except psycopg.Error as error:
             raise translated(error) from error
 
-    async def schema(self) -> int:
-        """The version of the tables; 0 where there are none yet. Raises Unavailable, also where the database is not
-        made."""
+    async def revision(self) -> str | None:
+        """The revision of the tables; None where there are none yet, or of a release before there were revisions.
+
+        Raises Unavailable, also where the database is not made.
+        """
         async with self.connection() as connection:
-            found = await connection.execute("select to_regclass('schema_version') as there")
+            found = await connection.execute("select to_regclass('alembic_version') as there")
             row = await found.fetchone()
             if row is None or row["there"] is None:
-                return 0
-            row = await (await connection.execute("select max(version) as version from schema_version")).fetchone()
-        return int(row["version"] or 0) if row else 0
-
-    async def _connect_or_create(self) -> AsyncConnection[Any]:
-        options = _connect_options(self._timeout_s)
-        try:
-            return await AsyncConnection.connect(self._dsn, **options)
-        except psycopg.OperationalError as first:
-            name = conninfo_to_dict(self._dsn).get("dbname")
-            if not name:
-                raise
-            try:  # "no such database" comes without a code in the server's language, so look rather than parse
-                maintenance = await AsyncConnection.connect(self._dsn, autocommit=True, **options, dbname="postgres")
-            except psycopg.OperationalError:
-                raise first from None
-            async with maintenance:
-                await _create_database(maintenance, str(name))
-        return await AsyncConnection.connect(self._dsn, **options)
+                return None
+            row = await (await connection.execute("select version_num from alembic_version")).fetchone()
+        return None if row is None else str(row["version_num"])
 
 
 def translated(error: psycopg.Error) -> PentimentoError:
@@ -195,39 +173,3 @@ def _configure(timeout_s: float) -> Any:
         await connection.execute(statement)
 
     return configure
-
-
-async def _create_database(maintenance: AsyncConnection[Any], name: str) -> None:
-    await maintenance.execute("select pg_advisory_lock(%s)", [MIGRATION_LOCK])  # held until this connection closes
-    found = await maintenance.execute("select 1 from pg_database where datname = %s", [name])
-    if await found.fetchone() is None:
-        with suppress(errors.DuplicateDatabase):
-            await maintenance.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-
-
-async def _apply(connection: AsyncConnection[Any]) -> None:
-    """Everything in the caller's one transaction: the next process sees all of the schema or nothing."""
-    await connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-    await _ensure_pgvector(connection)
-    await connection.execute(
-        "create table if not exists schema_version (version integer primary key, applied_at timestamptz default now())"
-    )
-    found = await (await connection.execute("select max(version) from schema_version")).fetchone()
-    if found and (found[0] or 0) >= SCHEMA_VERSION:
-        return  # also where a newer release went first: schemas only grow
-    await connection.execute(resources.files("services.clients").joinpath("schema.sql").read_bytes())
-    await connection.execute("insert into schema_version (version) values (%s)", [SCHEMA_VERSION])
-
-
-async def _ensure_pgvector(connection: AsyncConnection[Any]) -> None:
-    try:
-        await connection.execute("create extension if not exists vector")
-    except (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFile) as error:
-        raise Broken(
-            f"pgvector cannot be set up ({' '.join(str(error).split())}): install it on the server, "
-            "then have an administrator run `create extension vector` in this database"
-        ) from error
-    found = await (await connection.execute("select extversion from pg_extension where extname = 'vector'")).fetchone()
-    version = found[0] if found else "0"
-    if tuple(int(part) for part in version.split(".")[:2]) < LEAST_PGVECTOR:
-        raise Broken(f"pgvector {version} is too old: run `alter extension vector update` to 0.8 or newer")

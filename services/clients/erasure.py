@@ -86,18 +86,22 @@ class Erasures:
             row = await (await connection.execute(_CONTENT_OF, query)).fetchone()
         return None if row is None else str(row["sha256"])
 
+    async def forget_answers(self, contents: Sequence[str]) -> int:
+        """Remove kept answers that name one of the contents, for whoever does not erase thoroughly. How many."""
+        async with self._database.alone(timeout_s=TIMEOUT_S) as connection:
+            return (await connection.execute(_FORGET_ANSWERS, {"contents": list(contents)})).rowcount
+
     @asynccontextmanager
-    async def erasing(self, tenant: str, sha256: str) -> AsyncIterator[Erasing]:
-        """Remove the rows; they are gone for good when the block ends without an error."""
+    async def erasing(self, tenant: str, sha256: str, *, thorough: bool = True) -> AsyncIterator[Erasing]:
+        """Remove the rows; they are gone for good when the block ends without an error. See `remove`."""
         query: dict[str, Any] = {"tenant": tenant, "sha256": sha256}
         async with self._database.alone(timeout_s=TIMEOUT_S) as connection, connection.transaction():
             shared = await (await connection.execute(_SHARED, query)).fetchone() is not None
             hashed = await (await connection.execute(_OWN_HASH, query)).fetchone()
             pdq = None if hashed is None else str(hashed["pdq"])
             shards, unfinished = await _in_datasets(connection, query)
-            counts, masks = await remove(connection, query, pdq, shared=shared)
-            free = await (await connection.execute(_UNNAMED, {"keys": sorted(masks)})).fetchall()
-            objects = [str(row["key"]) for row in free]
+            counts, masks = await remove(connection, query, pdq, shared=shared, thorough=thorough)
+            objects = await unnamed(connection, masks)
             if not shared:
                 objects += [image_key(sha256), incoming_key(sha256), features_key(sha256, METHOD)]
             yield Erasing(connection, query, pdq, Found(tuple(objects), shards, unfinished, counts, shared))
@@ -108,6 +112,11 @@ select sha256 from upload where tenant = %(tenant)s and upload_id = %(upload_id)
 union all
 select sha256 from ledger where tenant = %(tenant)s and upload_id = %(upload_id)s and sha256 is not null
 limit 1
+"""
+_FORGET_ANSWERS = """
+delete from kept_answer where exists (
+    select 1 from unnest(%(contents)s::text[]) as asked (content) where position(content in body) > 0
+)
 """
 _SHARED = " union all ".join(
     f"(select 1 from {table} where tenant <> %(tenant)s and sha256 = %(sha256)s limit 1)"
@@ -121,10 +130,10 @@ select pdq from content where sha256 = %(sha256)s and not exists (
 # Two pictures of one size without any edit have the same mask.
 _UNNAMED = """
 select key from unnest(%(keys)s::text[]) as asked (key)
-where not exists (select 1 from ledger where position(key in event) > 0)
-    and not exists (select 1 from verdict_history where position(key in event) > 0)
-    and not exists (select 1 from hard_case where position(key in event) > 0)
-    and not exists (select 1 from review where position(key in event) > 0)
+where not exists (select 1 from ledger where substring(event from '"object_key":"(masks/[^"]+)"') = key)
+    and not exists (select 1 from verdict_history where substring(event from '"object_key":"(masks/[^"]+)"') = key)
+    and not exists (select 1 from hard_case where substring(event from '"mask_key":"(masks/[^"]+)"') = key)
+    and not exists (select 1 from review where substring(event from '"corrected_mask_key":"(masks/[^"]+)"') = key)
     and not exists (select 1 from annotation where key in (mask_key, original_mask_key))
     and not exists (select 1 from sample where key = mask_key)
     and not exists (select 1 from review_mask where key = mask_key)
@@ -149,6 +158,12 @@ _RECORD = """
 insert into erasure (tenant, content_mark, erased_by, counts, left_in)
 values (%(tenant)s, %(mark)s, %(by)s, %(counts)s, %(left)s)
 """
+
+
+async def unnamed(connection: Connection, masks: set[str]) -> list[str]:
+    """Those of the masks that nothing names any more."""
+    rows = await (await connection.execute(_UNNAMED, {"keys": sorted(masks)})).fetchall()
+    return [str(row["key"]) for row in rows]
 
 
 async def _in_datasets(connection: Connection, query: dict[str, Any]) -> tuple[tuple[ShardPart, ...], tuple[str, ...]]:

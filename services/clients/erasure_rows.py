@@ -6,7 +6,7 @@ new table that can name a picture gets its line here; `left_in` finds those that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from psycopg import sql
@@ -28,19 +28,19 @@ _REMOVE = (
     ("hard_case", OF_CONTENT),
     ("late", f"tenant = %(tenant)s and (original_sha256 = %(sha256)s or upload_id in {_UPLOADS})"),
     ("rejudge", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
-    ("kept_answer", "position(%(sha256)s in body) > 0"),
     ("late_cut", "tenant = %(tenant)s and original_sha256 = %(sha256)s"),
     ("review_mask", OF_CONTENT),
     ("review_honeypot", OF_CONTENT),
     ("review_outcome", OF_CONTENT),
     ("review_member", OF_CONTENT),
     # Notes and decisions go with a case of which nothing is left.
-    ("review_case", "tenant = %(tenant)s and not exists (select 1 from review_member where case_id = review_case.id)"),
+    ("review_case", "id = any(%(cases)s) and not exists (select 1 from review_member where case_id = review_case.id)"),
     ("candidate", OF_CONTENT),
     ("audit_upload", f"tenant = %(tenant)s and upload_id in {_UPLOADS}"),
     ("upload", OF_CONTENT),
     ("geometry", "%(sha256)s in (upload_sha256, candidate_sha256)"),
 )
+_REMOVE_THOROUGHLY = (("kept_answer", "position(%(sha256)s in body) > 0"),)  # they are kept for a day
 _REMOVE_UNSHARED = (("sample_picture", "sha256 = %(sha256)s"), ("content", "sha256 = %(sha256)s"))
 
 # An entry of the stop list whose centre is this picture holds its hash.
@@ -60,7 +60,7 @@ from review_case as before cross join lateral (
 ) as shown cross join lateral (
     select count(*) filter (where state = 'open') as members from review_member where case_id = before.id
 ) as left_of_it
-where review_case.id = before.id and before.tenant = %(tenant)s
+where review_case.id = before.id and before.id = any(%(cases)s)
     and (shown.upload_id <> before.upload_id or left_of_it.members <> before.members)
 """
 
@@ -69,11 +69,29 @@ _UNLINK = (
     "where tenant = %(tenant)s and original_sha256 = %(sha256)s",
     "update sample set original_sha256 = null where tenant = %(tenant)s and original_sha256 = %(sha256)s",
     "update review_case set cluster = 'erased' where tenant = %(tenant)s and cluster = %(sha256)s",
-    "update review_decision set mask_key = null, mask_of = null where tenant = %(tenant)s and mask_of = %(sha256)s",
+    "update review_decision set mask_key = null, mask_of = null "
+    "where case_id = any(%(cases)s) and mask_of = %(sha256)s",
     _REVIEW_ON,
 )
 
 _NAMING = "select * from {table} where tenant = %(tenant)s and position(%(sha256)s in event) > 0"
+# The same rows found by indexes: those of the content's own uploads, and of uploads that were compared with it.
+_NARROW = {
+    table: f"{_NAMING.format(table=table)} and upload_id = any(%(named_in)s)"
+    for table in ("ledger", "verdict", "verdict_history")
+} | {
+    "hard_case": f"{_NAMING.format(table='hard_case')} and sha256 in "
+    "(select sha256 from upload where tenant = %(tenant)s and upload_id = any(%(named_in)s))"
+}
+_NAMED_IN = f"""
+select upload_id from upload where {OF_CONTENT}
+union select upload_id from ledger where {OF_CONTENT} and path not in ('rejected', 'reused', 'reviewed')
+union select upload_id from ledger where tenant = %(tenant)s and candidate_sha256 = %(sha256)s
+"""
+_CASES = f"""
+select case_id from review_member where {OF_CONTENT}
+union select id from review_case where tenant = %(tenant)s and cluster = %(sha256)s
+"""
 _REVIEWS = f"select review.* from review where tenant = %(tenant)s and upload_id in {_UPLOADS}"
 # Never null again where there was a candidate: null says that there was none, and such a verdict may be reused.
 _WRITE_LEDGER = """
@@ -111,12 +129,14 @@ E = TypeVar("E", VerdictReached, HardCaseFound, ReviewDecided)
 
 
 async def remove(
-    connection: Connection, query: Query, pdq: str | None, *, shared: bool
+    connection: Connection, query: Query, pdq: str | None, *, shared: bool, thorough: bool
 ) -> tuple[dict[str, int], set[str]]:
     """Removes and empties rows. Returns how many by table, and the masks that they named.
 
     `shared`: what is kept once for all tenants stays. `pdq` is the content's hash, None where others have it, too.
+    `thorough` walks through the text of every event of the tenant; otherwise indexes say where the content is named.
     """
+    query = {**query, **await _places(connection, query)}
     rows = await (await connection.execute(_ANNOTATED_MASKS, query)).fetchall()
     masks = {str(row["key"]) for row in rows if row["key"] is not None}
     counts: dict[str, int] = {}
@@ -135,16 +155,16 @@ async def remove(
                 counts[table] += 1
 
     for table, write in (("ledger", _WRITE_LEDGER), ("verdict", _WRITE_VERDICT), ("verdict_history", _WRITE_HISTORY)):
-        naming = _NAMING.format(table=table)
+        naming = _NAMING.format(table=table) if thorough else _NARROW[table]
         await rewrite(table, naming, write, VerdictReached, lambda verdict: verdict_without(verdict, sha256))
     await rewrite("review", _REVIEWS, _WRITE_REVIEW, ReviewDecided, review_without_mask)
-    naming = _NAMING.format(table="hard_case")
+    naming = _NAMING.format(table="hard_case") if thorough else _NARROW["hard_case"]
     await rewrite("hard_case", naming, _WRITE_CASE, HardCaseFound, lambda case: case_without(case, sha256))
     if pdq is not None:
         hashed = {**query, "bits": bits(pdq)}
         await connection.execute(_RELEASE, hashed)
         counts["stop_entry"] = (await connection.execute(_FORGET_ENTRIES, hashed)).rowcount
-    for table, where in _REMOVE if shared else (*_REMOVE, *_REMOVE_UNSHARED):
+    for table, where in _removals(shared=shared, thorough=thorough):
         removed = (await connection.execute(f"delete from {table} where {where}", query)).rowcount
         counts[table] = counts.get(table, 0) + removed
     for statement in _UNLINK:
@@ -171,6 +191,19 @@ async def left_in(connection: Connection, query: Query, pdq: str | None, *, shar
         if await (await connection.execute(statement, asked)).fetchone():
             left.append(f"{table}.{column}")
     return left
+
+
+def _removals(*, shared: bool, thorough: bool) -> Iterator[tuple[str, str]]:
+    yield from _REMOVE
+    yield from () if shared else _REMOVE_UNSHARED
+    yield from _REMOVE_THOROUGHLY if thorough else ()
+
+
+async def _places(connection: Connection, query: Query) -> Query:
+    """Uploads whose verdicts may name the content, and cases that it is in, before any of them is removed."""
+    uploads = await (await connection.execute(_NAMED_IN, query)).fetchall()
+    cases = await (await connection.execute(_CASES, query)).fetchall()
+    return {"named_in": [row["upload_id"] for row in uploads], "cases": [row["case_id"] for row in cases]}
 
 
 def _text(event: VerdictReached | HardCaseFound | ReviewDecided) -> str:

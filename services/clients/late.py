@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from services.clients.candidates import LEAST_QUALITY, Picture, bits
+from services.clients.candidates import Picture, bits
 from services.clients.database import Connection, Database
-from services.core.intake.fingerprint import orientations
+from services.core.intake.fingerprint import LEAST_QUALITY, orientations
 
 FIRST_DEPTH = 64  # uploads that are looked through around an original; four times as many while all of them are near
 State = Literal["sent", "revised", "unchanged", "skipped"]  # unchanged: re-judging only

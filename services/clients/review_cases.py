@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from services.clients.audit import record_with
 from services.clients.database import Connection, Database, storable
 from services.clients.review_rows import NO_CASE, Refusal, rank_of, viewer
 from services.core.access import Person
@@ -57,6 +58,8 @@ class ReviewCases:
             members = 0 if counted is None else counted["members"]
             await connection.execute(_OPEN_AGAIN, {**query, "members": members, "rank": rank_of(row, members=members)})
             await connection.execute(ADD_NOTE, query)
+            details = {"case": str(row["id"])}
+            await record_with(connection, person, "review_reopened", tenant=row["tenant"], details=details)
         return None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from services.clients.audit import record_with
 from services.clients.database import Connection, Database, storable
 from services.clients.review_cases import ADD_NOTE
 from services.clients.review_queue import CaseFilter, waiting_for
@@ -71,6 +72,9 @@ class ReviewClaims:
                 await connection.execute(_RENEW, query)
             else:
                 await lock(connection, {**query, "tenant": row["tenant"]})
+            if _others(row, person, now):
+                details = {"case": str(row["id"]), "from": row["locked_name"]}
+                await record_with(connection, person, "review_taken_over", tenant=row["tenant"], details=details)
         return None
 
     async def renew(self, person: Person, case_id: str, *, now: datetime) -> datetime | Refusal:
@@ -95,6 +99,8 @@ class ReviewClaims:
                 escalated = {**query, "rank": rank_of(row, escalated=True), "kind": "escalated"}
                 await connection.execute(_ESCALATE, escalated)
                 await connection.execute(ADD_NOTE, {**escalated, "note": storable(note)})
+                details = {"case": str(row["id"])}
+                await record_with(connection, person, "review_escalated", tenant=row["tenant"], details=details)
         return None
 
     def _times(self, now: datetime) -> dict[str, Any]:
@@ -161,7 +167,11 @@ def _refusal(row: Mapping[str, Any] | None, person: Person, *, by_force: bool, n
         return CLOSED
     if row["escalated"] and not person.may(Role.LEAD):
         return Refusal("escalated", "This case was escalated: a lead decides it.")
-    others = row["locked_by"] is not None and row["locked_by"] != person.subject and row["locked_until"] > now
-    if others and not by_force:
+    if _others(row, person, now) and not by_force:
         return Refusal("case_locked", f"{row['locked_name']} has this case before them.")
     return None
+
+
+def _others(row: Mapping[str, Any], person: Person, now: datetime) -> bool:
+    """Whether somebody else has the case before them."""
+    return row["locked_by"] is not None and row["locked_by"] != person.subject and bool(row["locked_until"] > now)

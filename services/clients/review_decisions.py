@@ -131,6 +131,8 @@ class ReviewDecisions:
             await connection.execute(_HOLD_BACK, {"decisions": [each["decision_id"] for each in outcomes]})
             await connection.execute(_UNDO, query)
             await reopen(connection, case, row)
+            details = {"case": str(row["case_id"]), "decision_id": decision_id}
+            await record_with(connection, person, "review_undone", tenant=row["tenant"], details=details)
             return await _one(connection, decision_id)
 
     async def get(self, person: Person, decision_id: str) -> Decided | None:

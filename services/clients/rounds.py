@@ -66,10 +66,10 @@ class Rounds:
             row = await (await connection.execute(_UNSEEN, {"samples": list(samples)})).fetchone()
         return int(row["unseen"]) if row else 0
 
-    async def newest(self, limit: int) -> list[Round]:
-        """The newest rounds, the newest first."""
+    async def newest(self, limit: int, *, before: int | None = None) -> list[Round]:
+        """The newest rounds, the newest first; with `before` those older than the round of this number."""
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(_NEWEST, {"limit": limit})).fetchall()
+            rows = await (await connection.execute(_NEWEST, {"limit": limit, "before": before})).fetchall()
         return [_round(row) for row in rows]
 
 
@@ -95,7 +95,9 @@ select count(*) as unseen from unnest(%(samples)s::text[]) as asked (id) where n
     where dataset_sample.sample_id = asked.id and round.finished_at is not null and decision <> 'abandoned'
 )
 """
-_NEWEST = "select * from round order by id desc limit %(limit)s"
+_NEWEST = """
+select * from round where %(before)s::bigint is null or id < %(before)s order by id desc limit %(limit)s
+"""
 
 
 def _round(row: dict[str, Any]) -> Round:

@@ -1,6 +1,6 @@
--- Every table of the services, applied by `database.Database.migrate` in one transaction under a lock.
--- It may be applied to an empty database and to any earlier version of itself: additions only, and each says
--- `if not exists`. Raise `SCHEMA_VERSION` in database.py with every change.
+-- Every table of the services, to be read: what `migrations/versions` lead to, all in one place, held together by a test.
+-- Nothing applies this file but that test. With a change here comes a revision there
+-- (docs/decisions/0034-migrations.md).
 -- Whole events are kept as text, not jsonb: they come back byte for byte, and text takes the escape \u0000, which
 -- jsonb refuses.
 
@@ -18,6 +18,7 @@ create table if not exists content (
     pdq_quality       smallint not null,
     jpeg_quantisation jsonb
 );
+create index if not exists content_of_pdq on content (pdq);
 
 -- Pictures that uploads may be made from. A content has at most one trusted and one untrusted row per tenant.
 create table if not exists candidate (
@@ -201,6 +202,7 @@ create table if not exists geometry (
     verified_at      timestamptz not null default now(),
     primary key (upload_sha256, candidate_sha256, method)
 );
+create index if not exists geometry_of_candidate on geometry (candidate_sha256);
 
 -- -- ledger.py -------------------------------------------------------------------------------------------------------
 
@@ -223,6 +225,12 @@ create table if not exists ledger (
 create unique index if not exists ledger_cause on ledger (tenant, upload_id, cause) where cause is not null;
 create index if not exists ledger_content on ledger (tenant, sha256, judged_at desc)
     where path not in ('rejected', 'reused', 'reviewed');
+create index if not exists ledger_of_candidate on ledger (tenant, candidate_sha256) where candidate_sha256 is not null;
+
+-- Masks that verdicts name: whether another one names the same, and which are old enough to go (erasure, retention).
+create index if not exists ledger_masked on ledger (tenant, judged_at) where event like '%"object_key":"masks/%';
+create index if not exists ledger_of_mask on ledger ((substring(event from '"object_key":"(masks/[^"]+)"')))
+    where substring(event from '"object_key":"(masks/[^"]+)"') is not null;
 
 -- Uploads that were judged before there was a table of them (schema version 2).
 insert into upload (tenant, upload_id, sha256)
@@ -261,6 +269,9 @@ create table if not exists verdict_history (
     event     text not null,
     primary key (tenant, upload_id, revision)
 );
+create index if not exists verdict_history_of_mask
+    on verdict_history ((substring(event from '"object_key":"(masks/[^"]+)"')))
+    where substring(event from '"object_key":"(masks/[^"]+)"') is not null;
 
 create table if not exists review (
     tenant      text not null,
@@ -273,6 +284,8 @@ create table if not exists review (
     event       text not null,
     primary key (tenant, decision_id)
 );
+create index if not exists review_of_mask on review ((substring(event from '"corrected_mask_key":"(masks/[^"]+)"')))
+    where substring(event from '"corrected_mask_key":"(masks/[^"]+)"') is not null;
 create index if not exists review_of_upload on review (tenant, upload_id);
 
 create table if not exists hard_case (
@@ -283,6 +296,8 @@ create table if not exists hard_case (
     event    text not null,
     primary key (tenant, sha256)
 );
+create index if not exists hard_case_of_mask on hard_case ((substring(event from '"mask_key":"(masks/[^"]+)"')))
+    where substring(event from '"mask_key":"(masks/[^"]+)"') is not null;
 create index if not exists hard_case_urgent on hard_case (tenant, priority desc, found_at, sha256);
 
 -- Which verdict brought a reason first: what makes the answer to a redelivered event the same as the first time.
@@ -571,6 +586,7 @@ create index if not exists review_queue_escalated on review_case (rank desc, id)
     where state = 'open' and honeypot is null and escalated;
 create index if not exists review_queue_oldest on review_case (opened_at) where state = 'open' and honeypot is null;
 create index if not exists review_case_of_cluster on review_case (tenant, cluster) where state = 'open';
+create index if not exists review_case_of_content on review_case (tenant, cluster);
 create index if not exists review_case_of_honeypot on review_case (honeypot) where honeypot is not null;
 create index if not exists review_case_locked on review_case (locked_by) where locked_by is not null;
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.clients.candidates import LEAST_QUALITY, Picture, bits
+from services.clients.candidates import Picture, bits
 from services.clients.database import Connection, Database, storable
 from services.core.events import Fingerprint
-from services.core.intake.fingerprint import orientations
+from services.core.intake.fingerprint import LEAST_QUALITY, orientations
 from services.core.intake.stoplist import Reason, StopRules, why_stopped
 
 SKIPPED_AT_MOST = 50  # skipped pictures that are counted for a note

@@ -7,30 +7,42 @@ agree on where the words lie is for `core.intake.words`; this only finds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from services.clients.candidates import Picture, picture_of
-from services.clients.database import Database
+from services.clients.database import Connection, Database
+from services.core.intake.word_counts import WordCounts, affordable
 from services.core.intake.words import STORED, Shared, VisualWords
 
 MOST_OF_A_WORD: Final = 2000
 """Pictures that are read of one word. What so many share says little, and a search must stay bounded."""
+BUDGET: Final = 250_000
+"""Postings that one search reads, about: all that an upload shares with 10,000 originals. Of a larger index the rarest
+words are read that together have so many."""
+FEW: Final = 5_000_000  # postings of an index of which every word is read
+SAMPLED: Final = 1_000_000  # postings that are counted to know which words are rare
+COUNTED_FOR_S: Final = 3600.0  # until they are counted again
 
 _KEY_BITS: Final = 32  # of a key that the word has; the space is above
 _HIT = np.dtype([("key", ">i8"), ("seq", ">i8"), ("feature", ">i4"), ("place", ">i4")])
+_COUNT = np.dtype([("key", ">i8"), ("count", ">i8")])
 _SIGN: Final = 2**31  # places are unsigned here and signed in the database
 
 
 class WordIndex:
     """Registered pictures, searched by visual words. Every method raises `Unavailable` or `Broken` only."""
 
-    def __init__(self, database: Database, vocabulary: str) -> None:
+    def __init__(self, database: Database, vocabulary: str, *, few: int = FEW, budget: int = BUDGET) -> None:
         self._database = database
+        self._few = few
+        self._budget = budget
         self._vocabulary = vocabulary
         self._spaces: dict[str, int] = {}
+        self._counts: dict[int, tuple[float, WordCounts | None]] = {}
 
     async def add(self, picture: Picture, words: VisualWords) -> None:
         """Make a registered picture findable by its strongest words. Repeating it changes nothing, and neither does a
@@ -48,12 +60,17 @@ class WordIndex:
             await connection.execute(_ADD, query)
 
     async def shared(self, tenant: str, words: VisualWords) -> Shared:
-        """What the upload shares with the tenant's pictures; words that few of them have weigh more."""
+        """What the upload shares with the tenant's pictures; words that few of them have weigh more, and of a large
+        index only those are read."""
         space = await self._space(tenant)
-        cells = words.words.shape[1]
+        counts = await self._counted(space)
+        features = np.broadcast_to(np.arange(len(words.words))[:, None], words.words.shape)
+        sought = np.ones(words.words.shape, np.bool_)
+        if counts is not None and len(words.words):
+            sought = affordable(counts.expected(words.words, most=MOST_OF_A_WORD), self._budget)
         query = {
-            "keys": _keys(space, words.words).ravel().tolist(),
-            "features": np.repeat(np.arange(len(words.words)), cells).tolist(),
+            "keys": _keys(space, words.words[sought]).tolist(),
+            "features": features[sought].tolist(),
             "most": MOST_OF_A_WORD,
         }
         async with self._database.connection() as connection:
@@ -98,6 +115,19 @@ class WordIndex:
             row = await (await connection.execute(_MISSING_COUNT, query)).fetchone()
         return row["pictures"] if row else 0
 
+    async def _counted(self, space: int) -> WordCounts | None:
+        """How common a space's words are, as of an hour ago at most; None while the index is so small that it does not
+        matter."""
+        at, counts = self._counts.get(space, (-np.inf, None))
+        if monotonic() - at < COUNTED_FOR_S:
+            return counts
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_SIZE)).fetchone()
+            postings = row["postings"] if row else 0
+            counts = await _sampled(connection, space, postings) if postings > self._few else None
+        self._counts[space] = (monotonic(), counts)
+        return counts
+
     async def _space(self, tenant: str) -> int:
         if tenant not in self._spaces:
             query = {"tenant": tenant, "vocabulary": self._vocabulary}
@@ -136,6 +166,18 @@ from unnest(%(keys)s::bigint[], %(features)s::integer[]) as asked (key, feature)
     select seq, place from visual_word where visual_word.key = asked.key limit %(most)s
 ) as found
 """
+# What the planner was told last; -1 and nothing where it was told nothing.
+_SIZE = "select greatest(reltuples, 0)::bigint as postings from pg_class where oid = 'visual_word'::regclass"
+# Of whole pages, which stand in the order in which pictures were added.
+_SAMPLE = """
+with sample as materialized (select key from visual_word tablesample system (%(percent)s)),
+counted as (
+    select key, count(*) as times from sample where key >= %(first)s and key < %(end)s group by key
+)
+select (select count(*) from sample) as sampled, sum(times)::bigint as here,
+       string_agg(int8send(key) || int8send(times), '') as words
+from counted
+"""
 _PICTURES = """
 select candidate.tenant, candidate.original_id, candidate.trusted, candidate.source, candidate.registered_at, content.*
 from unnest(%(numbers)s::bigint[]) with ordinality as asked (seq, place)
@@ -156,6 +198,20 @@ where {_HAS_NONE} and candidate.tenant || '/' || candidate.sha256 <> all(%(but)s
 order by candidate.seq limit %(limit)s
 """
 _MISSING_COUNT = f"select count(*) as pictures from candidate where {_HAS_NONE}"
+
+
+async def _sampled(connection: Connection, space: int, postings: int) -> WordCounts:
+    query = {
+        "percent": min(100.0, 100.0 * SAMPLED / postings),
+        "first": space << _KEY_BITS,
+        "end": (space + 1) << _KEY_BITS,
+    }
+    row = await (await connection.execute(_SAMPLE, query)).fetchone()
+    found = np.sort(np.frombuffer((row and row["words"]) or b"", _COUNT), order="key")
+    sampled, all_sampled = (row["here"] or 0, row["sampled"] or 0) if row else (0, 0)
+    words = found["key"].astype(np.int64) & (2**_KEY_BITS - 1)
+    here = round(postings * sampled / max(all_sampled, 1))
+    return WordCounts(here, sampled, words, found["count"].astype(np.int64))
 
 
 def _keys(space: int, words: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

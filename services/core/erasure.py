@@ -7,6 +7,8 @@ candidate; ids, decision, score and times stay. Applied again it changes nothing
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from services.core.events import HardCaseFound, Reason, ReviewDecided, VerdictReached
 
@@ -17,6 +19,25 @@ ORIGINAL_ERASED = Reason(code="original_erased", text="The picture that it was c
 def content_mark(sha256: str) -> str:
     """What the audit keeps of an erased content: whoever has the picture can tell that it is meant, nobody else."""
     return hashlib.sha256(f"erased/{sha256}".encode()).hexdigest()
+
+
+def tenant_mark(tenant: str) -> str:
+    """The same of a whole tenant: no content has this mark."""
+    return content_mark(f"tenant/{tenant}")
+
+
+def unknown(erasures: Iterable[Mapping[str, str]], known: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Erasures (`tenant`, `mark`, `erased_at`) that a database has not seen. What came again after one stays."""
+    seen: dict[tuple[str, str], datetime] = {}
+    for each in known:
+        what, when = (each["tenant"], each["mark"]), datetime.fromisoformat(each["erased_at"])
+        seen[what] = max(when, seen.get(what, when))
+    return [
+        each
+        for each in erasures
+        if (last := seen.get((each["tenant"], each["mark"]))) is None
+        or last < datetime.fromisoformat(each["erased_at"])
+    ]
 
 
 def verdict_without(verdict: VerdictReached, sha256: str) -> VerdictReached:

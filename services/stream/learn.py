@@ -63,8 +63,12 @@ class Learn:
     async def verdict(self, verdict: VerdictReached) -> Sequence[Event]:
         """Projects a verdict, and puts it into a review case where a person has to look.
 
-        Returns its hard case where there is one that was not yet known.
+        What the ledger holds of the same revision goes before the message: it differs where a picture was erased since,
+        and where a verdict was reached anew after a restore, while Kafka still has the one from before. Returns its
+        hard case where there is one that was not yet known.
         """
+        held = await self._ledger.latest(verdict.tenant, verdict.upload_id, below=verdict.revision + 1)
+        verdict = held if held is not None and held.revision == verdict.revision else verdict
         if await self._verdicts.project(verdict):
             self._told.verdict(verdict)
         await self._reviews.follow(verdict, need(verdict, self._policy), now=self._now())

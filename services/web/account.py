@@ -21,13 +21,13 @@ from services.web.access import Who, at_least
 from services.web.current import Came
 from services.web.entering import Entrance
 from services.web.pages import render
+from services.web.paging import LARGEST_ID
 from services.web.problems import Refused
 from services.web.registrar import Registrar
 from services.web.tokens import MOST_DAYS, Days, IssuedToken, Name, TokenShown, shown
 
 PAGE = "/account"
 ANYBODY = [Depends(at_least(Role.VIEWER))]
-LARGEST_ID = 2**63 - 1  # what PostgreSQL's bigint holds
 
 
 class SessionShown(BaseModel):
@@ -93,7 +93,7 @@ def pages(registrar: Registrar, entrance: Entrance) -> APIRouter:
         return await page(request, person, secret=secret, of=token.name)
 
     @routes.post("/tokens/revoke")
-    async def revoke(person: Who, token_id: Annotated[int, Form(alias="id")]) -> Response:
+    async def revoke(person: Who, token_id: Annotated[int, Form(alias="id", ge=1, le=LARGEST_ID)]) -> Response:
         await registrar.revoke(person, token_id, owner=person.subject)
         return RedirectResponse(PAGE, 303)
 
@@ -122,7 +122,7 @@ def api(registrar: Registrar) -> APIRouter:
         return IssuedToken(**shown(token).model_dump(), secret=secret)
 
     @routes.delete("/tokens/{token_id}", status_code=204)
-    async def revoke(person: Who, token_id: int) -> None:
+    async def revoke(person: Who, token_id: Annotated[int, Path(ge=1, le=LARGEST_ID)]) -> None:
         await registrar.revoke(person, token_id, owner=person.subject)
 
     return routes

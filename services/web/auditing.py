@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.clients.audit import COLUMNS, Audit, AuditFilter, Entry
@@ -21,6 +22,7 @@ from services.core.access import Person, Role
 from services.core.spreadsheet import csv_line
 from services.web.access import Who, at_least, tenants_of
 from services.web.pages import render
+from services.web.paging import Limit, Page, Place, cut, following, number, read_place, write_place
 from services.web.parts import Parts
 from services.web.problems import EXPORTS, Refused
 
@@ -30,7 +32,9 @@ LEADS = [Depends(at_least(Role.LEAD))]
 
 Text = Annotated[str | None, Query(max_length=200)]
 When = Annotated[AwareDatetime | None, Query(description="With its offset, `2026-11-22T12:00:00Z`.")]
-Before = Annotated[int | None, Query(ge=1, le=2**63 - 1, description="`next_before` of the page before.")]
+Before = Annotated[
+    int | None, Query(ge=1, le=2**63 - 1, description="`id` of a file's last line: goes on where it was cut off.")
+]
 
 
 class EntryShown(BaseModel):
@@ -46,11 +50,10 @@ class EntryShown(BaseModel):
     details: dict[str, Any]
 
 
-class AuditPage(BaseModel):
-    """A page of entries. `next_before` is absent on the last one."""
+class AuditPage(Page):
+    """A page of entries, newest first."""
 
     entries: list[EntryShown]
-    next_before: int | None = None
 
 
 def chosen(
@@ -78,16 +81,18 @@ def pages(parts: Parts) -> APIRouter:
     routes = APIRouter(include_in_schema=False, dependencies=LEADS)
 
     @routes.get("/admin/audit")
-    async def listed(filters: Chosen, before: Before = None) -> Response:
-        entries, following = await _page(parts.audit, filters, PAGE, before)
+    async def listed(filters: Chosen, cursor: Place = None) -> Response:
+        entries, place = await _page(parts.audit, filters, PAGE, cursor)
         asked = {
             "subject": filters.subject,
             "action": filters.action,
             "tenant": filters.tenants[0] if filters.tenants is not None and len(filters.tenants) == 1 else None,
             "upload_id": filters.upload_id,
         }
-        query = urlencode({name: value for name, value in asked.items() if value})
-        return render("admin_audit.html", {"entries": entries, "before": following, "asked": asked, "query": query})
+        query = {name: value for name, value in asked.items() if value}
+        older = None if place is None else f"/admin/audit?{urlencode(query | {'cursor': place})}"
+        values = {"entries": entries, "older": older, "asked": asked, "query": urlencode(query)}
+        return render("admin_audit.html", values)
 
     return routes
 
@@ -97,11 +102,10 @@ def api(parts: Parts) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/audit", dependencies=LEADS)
 
     @routes.get("", response_model_exclude_none=True)
-    async def listed(
-        filters: Chosen, limit: Annotated[int, Query(ge=1, le=EXPORT_PAGE)] = PAGE, before: Before = None
-    ) -> AuditPage:
-        entries, following = await _page(parts.audit, filters, limit, before)
-        return AuditPage(entries=[EntryShown(**asdict(each)) for each in entries], next_before=following)
+    async def listed(request: Request, filters: Chosen, limit: Limit = PAGE, cursor: Place = None) -> AuditPage:
+        entries, place = await _page(parts.audit, filters, limit, cursor)
+        shown = [EntryShown(**asdict(each)) for each in entries]
+        return AuditPage(entries=shown, next_cursor=place, next=following(request, place))
 
     @routes.get("/export", response_class=StreamingResponse, responses=EXPORTS)
     async def export(
@@ -123,20 +127,21 @@ async def _say(audit: Audit, person: Person, filters: AuditFilter) -> None:
     await audit.record(person, "audit_exported", details=asked)
 
 
-async def _page(audit: Audit, filters: AuditFilter, size: int, before: int | None) -> tuple[list[Entry], int | None]:
+async def _page(audit: Audit, filters: AuditFilter, size: int, cursor: str | None) -> tuple[list[Entry], str | None]:
+    before = None if cursor is None else read_place(cursor, number)
     found = await audit.find(filters, limit=size + 1, before=before)
-    return found[:size], found[size - 1].id if len(found) > size else None
+    return cut(found, size, lambda last: write_place(last.id))
 
 
 async def _lines(audit: Audit, filters: AuditFilter, form: str, before: int | None) -> AsyncIterator[str]:
     if form == "csv":
         yield csv_line(COLUMNS)
-    following = before
     while True:
-        entries, following = await _page(audit, filters, EXPORT_PAGE, following)
+        entries = await audit.find(filters, limit=EXPORT_PAGE, before=before)
         if form == "csv":
             yield "".join(csv_line(each.cells()) for each in entries)
         else:
             yield "".join(EntryShown(**asdict(each)).model_dump_json() + "\n" for each in entries)
-        if following is None:
+        if len(entries) < EXPORT_PAGE:
             return
+        before = entries[-1].id

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from services.clients.dead_letters import redrive, waiting_letters
@@ -23,6 +24,7 @@ from services.core.letters import facts, preview
 from services.web.access import Who, at_least
 from services.web.kept import Kept
 from services.web.pages import render
+from services.web.paging import Limit, Place, cut, following, moment_and_id, read_place, write_place
 from services.web.parts import Parts
 from services.web.problems import Refused
 
@@ -70,6 +72,14 @@ class Letters:
         waiting = (await self._waiting.get()).oldest_first()
         return [letter for letter in reversed(waiting) if sieve.fits(letter)]
 
+    async def page(self, sieve: Sieve, limit: int, cursor: str | None) -> tuple[list[DeadLetter], str | None, int]:
+        """Some of those that fit, the cursor of the next ones, and how many there are in all. Raises Refused (422)."""
+        every = await self.newest(sieve)
+        before = None if cursor is None else read_place(cursor, moment_and_id)
+        rest = every if before is None else [letter for letter in every if (letter.failed_at, letter.key()) < before]
+        shown, place = cut(rest, limit, lambda last: write_place(last.failed_at.isoformat(), last.key()))
+        return shown, place, len(every)
+
     async def one(self, letter_id: str) -> DeadLetter:
         """The letter of this id. Raises Refused (404)."""
         found = [letter for letter in await self.newest(Sieve()) if letter.key() == letter_id]
@@ -107,20 +117,19 @@ def pages(letters: Letters) -> APIRouter:
         topic: Word = None,
         kind: Word = None,
         group: Word = None,
-        start: Annotated[int, Query(ge=0)] = 0,
+        cursor: Place = None,
         redriven: Annotated[int | None, Query(ge=0)] = None,
     ) -> HTMLResponse:
         sieve = Sieve(topic or None, kind or None, group or None)
-        every = await letters.newest(Sieve())
-        found = [letter for letter in every if sieve.fits(letter)]
+        shown, place, total = await letters.page(sieve, PAGE, cursor)
         values = {
-            "letters": found[start : start + PAGE],
-            "total": len(found),
-            "start": start,
-            "following": start + PAGE if start + PAGE < len(found) else None,
+            "letters": shown,
+            "total": total,
+            "newest": cursor is None,
+            "following": place,
             "sieve": sieve,
             "query": _words(sieve),
-            "choices": _choices(every),
+            "choices": _choices(await letters.newest(Sieve())),
             "redriven": redriven,
             "admin": person.may(Role.ADMIN),
             "at_once": AT_ONCE,
@@ -155,19 +164,17 @@ def api(letters: Letters) -> APIRouter:
 
     @routes.get("")
     async def listed(
+        request: Request,
         topic: Word = None,
         kind: Word = None,
         group: Word = None,
-        start: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=AT_ONCE)] = PAGE,
+        limit: Limit = PAGE,
+        cursor: Place = None,
     ) -> dict[str, Any]:
         """The dead letters that wait, the newest first, without their values."""
-        found = await letters.newest(Sieve(topic, kind, group))
-        body: dict[str, Any] = {
-            "total": len(found),
-            "letters": [facts(letter, whole=False) for letter in found[start : start + limit]],
-        }
-        return body | ({"next_start": start + limit} if start + limit < len(found) else {})
+        shown, place, total = await letters.page(Sieve(topic, kind, group), limit, cursor)
+        body: dict[str, Any] = {"total": total, "letters": [facts(letter, whole=False) for letter in shown]}
+        return body | ({} if place is None else {"next_cursor": place, "next": following(request, place)})
 
     @routes.get("/{letter_id}")
     async def one(letter_id: str) -> dict[str, object]:

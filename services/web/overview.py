@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from services.clients.activity import Activity, By
@@ -27,6 +28,7 @@ from services.core.series import STEPS, Every, Series, columns, series
 from services.web.access import Who, at_least, seen
 from services.web.kept import Kept
 from services.web.pages import DECISIONS, PATHS, render
+from services.web.paging import Limit, Place, cut, following, number, read_place, write_place
 from services.web.parts import Options, Parts
 from services.web.parts_state import PartsState, measure
 
@@ -56,7 +58,11 @@ KINDS: dict[By, tuple[str, ...]] = {
     "path": tuple(path.value for path in PATHS),
     "tenant": (),
 }
-LABELS: dict[str, str] = {each.value: label for each, label in (DECISIONS | PATHS).items()}
+LABELS: dict[By, dict[str, str]] = {
+    "decision": {decision.value: label for decision, label in DECISIONS.items()},
+    "path": {path.value: label for path, label in PATHS.items()},
+    "tenant": {},
+}
 
 
 class Outlook:
@@ -158,7 +164,8 @@ def api(outlook: Outlook) -> APIRouter:
             "every": every,
             "starts": [start.isoformat() for start in found.starts],
             "kinds": [
-                {"name": name, "label": LABELS.get(name, name), "verdicts": row} for name, row in found.values.items()
+                {"name": name, "label": LABELS[by].get(name, name), "verdicts": row}
+                for name, row in found.values.items()
             ],
             "total": found.total,
         }
@@ -180,9 +187,13 @@ def api(outlook: Outlook) -> APIRouter:
         return {"originals": state.originals, **_dated(asdict(state))}
 
     @routes.get("/rounds")
-    async def rounds(limit: Annotated[int, Query(ge=1, le=200)] = SHOWN) -> dict[str, Any]:
+    async def rounds(request: Request, limit: Limit = SHOWN, cursor: Place = None) -> dict[str, Any]:
         """Rounds of the learning loop, the newest first."""
-        return {"rounds": [each.as_json() for each in await outlook.rounds.newest(limit)]}
+        before = None if cursor is None else read_place(cursor, number)
+        found = await outlook.rounds.newest(limit + 1, before=before)
+        shown, place = cut(found, limit, lambda last: write_place(last.id))
+        body: dict[str, Any] = {"rounds": [each.as_json() for each in shown]}
+        return body | ({} if place is None else {"next_cursor": place, "next": following(request, place)})
 
     @routes.get("/shadows")
     async def shadows() -> dict[str, Any]:

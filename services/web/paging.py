@@ -21,6 +21,7 @@ from starlette.requests import Request
 from services.web.problems import Refused
 
 MOST = 200
+LARGEST_ID = 2**63 - 1  # of a row: what PostgreSQL's bigint holds
 T = TypeVar("T")
 
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Entries of one page at most.")]
@@ -52,7 +53,7 @@ def read_place(text: str, made: Callable[..., T]) -> T:
 
 def number(value: object) -> int:
     """A place that is a row's number. Raises ValueError for what no row has."""
-    if not isinstance(value, int) or not 0 <= value < 2**63:
+    if not isinstance(value, int) or not 0 <= value <= LARGEST_ID:
         raise ValueError("no number of a row")
     return value
 

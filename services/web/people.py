@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Depends, Form
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -18,6 +19,7 @@ from services.clients.accounts import Account
 from services.core.access import EVERYTHING, Grant, Person, Role, tenants_of_words
 from services.web.access import Who, at_least
 from services.web.pages import render
+from services.web.paging import MOST, Limit, Page, Place, cut, following, read_place, write_place
 from services.web.registrar import Registrar
 
 PAGE = "/admin/people"
@@ -41,11 +43,10 @@ class PersonShown(BaseModel):
     seen_at: datetime | None
 
 
-class People(BaseModel):
-    """A page of people by subject. `next_after` is absent on the last one."""
+class People(Page):
+    """A page of people, by subject."""
 
     people: list[PersonShown]
-    next_after: str | None = None
 
 
 class NewPerson(BaseModel):
@@ -70,14 +71,15 @@ def pages(registrar: Registrar) -> APIRouter:
     """The page and the targets of its forms."""
     routes = APIRouter(prefix=PAGE, include_in_schema=False, dependencies=ADMINS)
 
-    async def page(person: Person, *, link: str | None = None, of: str = "") -> Response:
-        return render(
-            "admin_people.html", {"people": await registrar.shown(person), "link": link, "of": of, "Role": Role}
-        )
+    async def page(person: Person, *, cursor: str | None = None, link: str | None = None, of: str = "") -> Response:
+        people, place = await _page(registrar, person, MOST, cursor)
+        following = None if place is None else f"{PAGE}?{urlencode({'cursor': place})}"
+        values = {"people": people, "following": following, "link": link, "of": of, "Role": Role}
+        return render("admin_people.html", values)
 
     @routes.get("")
-    async def listed(person: Who) -> Response:
-        return await page(person)
+    async def listed(person: Who, cursor: Place = None) -> Response:
+        return await page(person, cursor=cursor)
 
     @routes.post("")
     async def add(
@@ -120,12 +122,9 @@ def api(registrar: Registrar) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/people", dependencies=ADMINS)
 
     @routes.get("", response_model_exclude_none=True)
-    async def listed(
-        person: Who, limit: Annotated[int, Query(ge=1, le=200)] = 50, after: Annotated[str, Query(max_length=200)] = ""
-    ) -> People:
-        found = await registrar.shown(person, after=after, limit=limit + 1)
-        following = found[limit - 1].subject if len(found) > limit else None
-        return People(people=[_shown(each) for each in found[:limit]], next_after=following)
+    async def listed(request: Request, person: Who, limit: Limit = 50, cursor: Place = None) -> People:
+        found, place = await _page(registrar, person, limit, cursor)
+        return People(people=[_shown(each) for each in found], next_cursor=place, next=following(request, place))
 
     @routes.post("", status_code=201)
     async def add(person: Who, new: NewPerson) -> PersonShown:
@@ -144,6 +143,14 @@ def api(registrar: Registrar) -> APIRouter:
         return {"ended": await registrar.sign_out(person, subject)}
 
     return routes
+
+
+async def _page(
+    registrar: Registrar, person: Person, limit: int, cursor: str | None
+) -> tuple[list[Account], str | None]:
+    after = "" if cursor is None else read_place(cursor, str)
+    found = await registrar.shown(person, after=after, limit=limit + 1)
+    return cut(found, limit, lambda last: write_place(last.subject))
 
 
 def _shown(account: Account) -> PersonShown:

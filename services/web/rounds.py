@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from starlette.responses import Response
 
 from services.clients.rounds import Rounds
 from services.core.access import Person, Role
 from services.core.errors import Rejected
 from services.web.access import at_least
+from services.web.paging import LARGEST_ID
 from services.web.parts import Parts
 from services.web.problems import Refused
 
 REPORT_BYTES = 40_000_000
-LOOKED_BACK = 10_000  # rounds
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
@@ -29,8 +29,10 @@ def router(parts: Parts) -> APIRouter:
     rounds = Rounds(parts.database)
 
     @routes.get("/overview/rounds/{number}/report", include_in_schema=False)
-    async def report(number: int, person: Annotated[Person, Depends(at_least(Role.LEAD))]) -> Response:
-        key = next((each.report_key for each in await rounds.newest(LOOKED_BACK) if each.id == number), None)
+    async def report(
+        number: Annotated[int, Path(ge=1, le=LARGEST_ID - 1)], person: Annotated[Person, Depends(at_least(Role.LEAD))]
+    ) -> Response:
+        key = next((each.report_key for each in await rounds.newest(1, before=number + 1) if each.id == number), None)
         if key is None or person.tenants is not None:
             raise Refused(404, "no_report", f"There is no report of round {number} that you may see.")
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Path
 from pydantic import BaseModel, Field
 from starlette.responses import RedirectResponse, Response
 
@@ -16,6 +16,7 @@ from services.clients.tokens import ApiToken
 from services.core.access import EVERYTHING, Grant, Person, Role, tenants_of_words
 from services.web.access import Who, at_least
 from services.web.pages import render
+from services.web.paging import LARGEST_ID
 from services.web.registrar import Registrar
 
 PAGE = "/admin/tokens"
@@ -86,7 +87,7 @@ def pages(registrar: Registrar) -> APIRouter:
         return await page(person, secret=secret, of=token.name)
 
     @routes.post("/revoke")
-    async def revoke(person: Who, token_id: Annotated[int, Form(alias="id")]) -> Response:
+    async def revoke(person: Who, token_id: Annotated[int, Form(alias="id", ge=1, le=LARGEST_ID)]) -> Response:
         await registrar.revoke(person, token_id)
         return RedirectResponse(PAGE, 303)
 
@@ -108,7 +109,7 @@ def api(registrar: Registrar) -> APIRouter:
         return IssuedToken(**shown(token).model_dump(), secret=secret)
 
     @routes.delete("/{token_id}", status_code=204)
-    async def revoke(person: Who, token_id: int) -> None:
+    async def revoke(person: Who, token_id: Annotated[int, Path(ge=1, le=LARGEST_ID)]) -> None:
         await registrar.revoke(person, token_id)
 
     return routes

@@ -6,7 +6,9 @@ import asyncio
 import csv
 import io
 import json
+import re
 from dataclasses import replace
+from html import unescape
 from uuid import uuid4
 
 import pytest
@@ -140,15 +142,30 @@ async def test_the_log_is_read_page_by_page(house: House) -> None:
     tenant = f"t-{uuid4().hex[:8]}"
     for number in range(5):
         await house.parts.audit.record(ADA, "looked", tenant=tenant, details={"n": number})
-    headers, seen, before = await house.bearer(Role.LEAD, tenant), [], ""
+    headers, seen = await house.bearer(Role.LEAD, tenant), []
+    address: str | None = f"/api/v1/audit?tenant={tenant}&limit=2"
     async with house.calling() as program:
-        while True:
-            page = (await program.get(f"/api/v1/audit?tenant={tenant}&limit=2{before}", headers=headers)).json()
-            seen += [entry["details"]["n"] for entry in page["entries"]]
-            if "next_before" not in page:
-                break
-            before = f"&before={page['next_before']}"
-    assert seen == [4, 3, 2, 1, 0]
+        while address is not None:
+            page = (await program.get(address, headers=headers)).json()
+            seen.append([entry["details"]["n"] for entry in page["entries"]])
+            address = page.get("next")
+        assert seen == [[4, 3], [2, 1], [0]]
+        refused = await program.get("/api/v1/audit?cursor=5", headers=headers)
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:pentimento:problem:invalid_cursor")
+
+
+async def test_the_page_leads_to_older_entries(house: House) -> None:
+    tenant = f"t-{uuid4().hex[:8]}"
+    for number in range(101):
+        await house.parts.audit.record(ADA, "looked", tenant=tenant, details={"n": number})
+    headers = {**await house.bearer(Role.LEAD, tenant), **PAGE}
+    async with house.calling() as program:
+        first = (await program.get(f"/admin/audit?tenant={tenant}", headers=headers)).text
+        (older,) = re.findall(r'rel="next" href="([^"]+)"', first)
+        second = (await program.get(unescape(older), headers=headers)).text
+    assert [int(number) for number in re.findall(r"<code>n: (\d+)</code>", first)] == [*range(100, 0, -1)]
+    assert re.findall(r"<code>n: (\d+)</code>", second) == ["0"]
+    assert 'rel="next"' not in second
 
 
 async def test_a_lead_of_one_tenant_reads_its_entries_alone(house: House) -> None:

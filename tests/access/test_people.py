@@ -60,13 +60,12 @@ async def test_people_are_listed_page_by_page(house: House) -> None:
     for _ in range(3):
         await house.account(Role.VIEWER, "paged")
     async with house.calling() as program:
-        headers, seen, after = await house.bearer(Role.ADMIN, "paged"), [], ""
-        while True:
-            page = (await program.get(f"/api/v1/people?limit=1{after}", headers=headers)).json()
+        headers, seen = await house.bearer(Role.ADMIN, "paged"), []
+        address: str | None = "/api/v1/people?limit=1"
+        while address is not None:
+            page = (await program.get(address, headers=headers)).json()
             seen += [each["subject"] for each in page["people"]]
-            if "next_after" not in page:
-                break
-            after = f"&after={page['next_after']}"
+            address = page.get("next")
     assert len(seen) == 3
     assert seen == sorted(seen)
 
@@ -164,6 +163,15 @@ async def test_nobody_revokes_anothers_token_as_their_own(house: House) -> None:
         made = (await browser.post(f"{WHO}/tokens", json={"name": "mine"})).json()
     async with house.signed_in(await house.account(Role.LEAD)) as other:
         assert (await other.delete(f"{WHO}/tokens/{made['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63, 99999999999999999999])
+async def test_a_number_that_no_token_can_have_is_refused(house: House, number: int) -> None:
+    async with house.signed_in(await house.account(Role.ADMIN)) as browser:
+        for place in ("/account", "/admin"):
+            assert (await browser.post(f"{place}/tokens/revoke", data={"id": number})).status_code == 422
+        for place in (WHO, "/api/v1"):
+            assert (await browser.delete(f"{place}/tokens/{number}")).status_code == 422
 
 
 async def test_what_is_stored_is_shown_and_never_run(house: House) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from services.cli.prepare import scaled
+from services.cli.prepare import kept, scaled
 from services.core import topology
 from services.local.ports import free_port
 from services.local.postgres import Postgres
@@ -33,11 +33,12 @@ def pentimento(*words: str, **settings: str) -> subprocess.CompletedProcess[str]
 
 
 def test_pods_wait_until_somebody_has_made_the_tables(empty_dsn: str) -> None:
-    waiting = pentimento("prepare", "--check", "--no-topics", POSTGRES__DSN=empty_dsn)
-    assert waiting.returncode == 1
-    made = pentimento("prepare", "--no-topics", POSTGRES__DSN=empty_dsn)
-    assert (made.returncode, made.stderr.strip()) == (0, "Tables are there.")
-    assert pentimento("prepare", "--check", "--no-topics", POSTGRES__DSN=empty_dsn).returncode == 0
+    away = f"127.0.0.1:{free_port()}"
+    waiting = pentimento("prepare", "--check", POSTGRES__DSN=empty_dsn, KAFKA__BOOTSTRAP_SERVERS=away)
+    assert (waiting.returncode, away in waiting.stderr) == (1, False)
+    assert pentimento("migrate", POSTGRES__DSN=empty_dsn).returncode == 0
+    waiting = pentimento("prepare", "--check", POSTGRES__DSN=empty_dsn, KAFKA__BOOTSTRAP_SERVERS=away)
+    assert (waiting.returncode, away in waiting.stderr) == (1, True)
 
 
 def test_brokers_that_are_away_are_told_of(empty_dsn: str) -> None:
@@ -51,6 +52,16 @@ def test_only_topics_that_are_shared_out_get_more_partitions() -> None:
     assert scaled(None) == list(topology.TOPICS.values())
     found = {topic.name: topic.partitions for topic in scaled(12)}
     assert found == {name: 12 if topic.partitions > 1 else 1 for name, topic in topology.TOPICS.items()}
+
+
+def test_messages_are_kept_for_no_longer_than_the_setting_says() -> None:
+    topics = list(topology.TOPICS.values())
+    assert kept(topics, 0) == topics
+    found = {topic.name: topic.retention_hours for topic in kept(topics, 10)}
+    assert found == {
+        **{topic.name: topic.retention_hours for topic in topics}, topology.VERDICTS: 240, topology.REVIEWS: 240,
+        topology.HARD_CASES: 240, topology.DEAD_LETTERS: 240,
+    }  # fmt: skip
 
 
 def test_a_watch_that_begins_anew_survives_a_database_that_is_away() -> None:

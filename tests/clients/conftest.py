@@ -45,11 +45,11 @@ async def database(migrated: Database) -> Database:
 async def emptied(database: Database) -> None:
     """Takes every row away, and the tables that were made for embedders."""
     partitions = "select inhrelid::regclass::text as name from pg_inherits where inhparent = 'embedding'::regclass"
-    tables = "select tablename from pg_tables where schemaname = 'public' and tablename <> 'schema_version'"
+    tables = "select tablename from pg_tables where schemaname = 'public' and tablename <> all(%s)"
     async with database.connection() as connection:
         for row in await (await connection.execute(partitions)).fetchall():
             await connection.execute(sql.SQL("drop table {}").format(sql.Identifier(row["name"])))
-        rows = await (await connection.execute(tables)).fetchall()
+        rows = await (await connection.execute(tables, [["schema_version", "alembic_version"]])).fetchall()
         names = sql.SQL(", ").join(sql.Identifier(row["tablename"]) for row in rows)
         await connection.execute("alter table audit disable trigger audit_append_only")  # it refuses this, too
         await connection.execute(sql.SQL("truncate {} restart identity").format(names))

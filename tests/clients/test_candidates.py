@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from services.cli.originals_list import pages
 from services.clients.candidates import _NEAREST, NEWEST, Candidates, Geometries, Geometry, Originals, Picture
 from services.clients.database import Database
+from services.clients.hashes import HashScan, Pace, Scanned
 from services.clients.late import Uploads
 from services.core.intake.fingerprint import orientations
 from tests.clients.examples import NOON, fingerprint, pdq_at, picture, sha256_of, stored
@@ -22,9 +24,24 @@ ROUGH = f"{random.Random(7).getrandbits(256):064x}"
 """A hash like a photograph's: far from itself in any other orientation."""
 
 
-@pytest.fixture
-def candidates(database: Database) -> Candidates:
-    return Candidates(database)
+class Eager(HashScan):
+    """Knows everything before it answers."""
+
+    async def near(self, *asked: Any, **options: Any) -> Scanned | None:
+        for _ in range(2):
+            await self.look()
+        return await super().near(*asked, **options)
+
+
+@pytest.fixture(params=["graph", "scan"])
+async def candidates(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[Candidates]:
+    """Both ways of finding, held to the same promises."""
+    if request.param == "graph":
+        yield Candidates(database)
+        return
+    scan = Eager(database, most=1000, pace=Pace(settle_s=0))
+    yield Candidates(database, scan)
+    await scan.close()
 
 
 async def ids(candidates: Candidates, *, tenant: str = "acme", quality: int = 100, **asked: object) -> list[str]:

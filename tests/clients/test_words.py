@@ -50,6 +50,21 @@ async def test_the_next_nearest_word_counts_for_the_same_feature(database: Datab
     assert await named(WordIndex(database, "test-1"), "acme", upload) == {"id-one": [0]}
 
 
+async def test_of_a_large_index_the_rarest_words_are_read(database: Database) -> None:
+    index = WordIndex(database, "test-1", few=0, budget=8)
+    for number in range(10):
+        await register(database, picture(f"{number}", trusted=True), 1, 100 + number, 200 + number // 5)
+    await register(database, picture("theirs", trusted=True, tenant="other"), *range(1, 60))
+    async with database.connection() as connection:
+        await connection.execute("analyze visual_word")
+    # Five pictures have the word 200, ten the word 1: what is rare comes first, and the common one is too much.
+    assert await named(index, "acme", words(1, 200, 103)) == {f"id-{n}": [1, 2] if n == 3 else [1] for n in range(5)}
+    patient = WordIndex(database, "test-1", few=0, budget=1000)
+    assert len(await named(patient, "acme", words(1, 200, 103))) == 10
+    small = WordIndex(database, "test-1", budget=8)
+    assert len(await named(small, "acme", words(1, 200, 103))) == 10
+
+
 async def test_tenants_and_vocabularies_do_not_meet(database: Database) -> None:
     assert await WordIndex(database, "test-1").empty("acme")
     await register(database, picture("one", trusted=True), 1)

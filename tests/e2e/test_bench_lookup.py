@@ -93,15 +93,29 @@ def test_drawn_pictures_are_the_same_whatever_their_number_and_have_the_spread_a
     real = np.random.default_rng(3).standard_normal((4000, drawn.LENGTH)).astype(np.float32)
     real[:, 0] *= 4
     spread = drawn.Spread.of(drawn.unit(real), "as wanted")
-    few, many = drawn.pictures(10, spread, 1), drawn.pictures(2000, spread, 1)
+    fair = drawn.HashSpread.fair()
+    few, many = drawn.pictures(10, spread, fair, 1), drawn.pictures(2000, spread, fair, 1)
     assert np.array_equal(few.vectors, many.vectors[:10])
     assert np.array_equal(few.pdq, many.pdq[:10])
     widths = many.vectors.reshape(-1, drawn.LENGTH).astype(np.float32).std(axis=0)
     assert widths[0] > 2 * widths[1:].max()
 
 
+def test_drawn_hashes_have_the_correlations_of_those_asked_for() -> None:
+    bits = np.random.default_rng(4).integers(0, 2, (3000, 256), np.uint8)
+    copied = np.random.default_rng(5).random((3000, 256)) < 0.8
+    bits[:, 128:] = np.where(copied[:, 128:], bits[:, :128], bits[:, 128:])  # each bit says much of another one
+    spread = drawn.HashSpread.of(np.packbits(bits, axis=1))
+    again = np.unpackbits(spread.draw(3000, np.random.default_rng(6)), axis=1)
+    agree = (again[:, :128] == again[:, 128:]).mean()
+    assert agree == pytest.approx(0.9, abs=0.02)
+    assert (again[:, :127] == again[:, 1:128]).mean() == pytest.approx(0.5, abs=0.02)
+    far = drawn.distances(np.packbits(again[:300], axis=1))
+    assert far.std() == pytest.approx(drawn.distances(np.packbits(bits[:300], axis=1)).std(), rel=0.05)
+
+
 def test_exact_answers_are_those_of_a_plain_sort() -> None:
-    pictures = drawn.pictures(500, drawn.Spread.even(), 1)
+    pictures = drawn.pictures(500, drawn.Spread.even(), drawn.HashSpread.fair(), 1)
     query = drawn.queries(pictures, 1, drawn.Spread.even(), 1)[0]
     flat = pictures.vectors.reshape(-1, drawn.LENGTH).astype(np.float64)
     asked = query.vectors[0].astype(np.float16).astype(np.float64)

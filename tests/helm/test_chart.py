@@ -14,6 +14,7 @@ import yaml
 
 from deploy.monitoring.rules import RUNBOOKS
 from helm import files
+from services.cli.prepare import kept
 from services.core import topology
 from services.settings_docs import variables
 from tests.helm.chart import (
@@ -41,6 +42,7 @@ SWITCHES = {
     "cnpg.enabled": ("Cluster",),
     "keda.enabled": ("ScaledObject", "TriggerAuthentication"),
     "trainer.enabled": ("CronJob", "PersistentVolumeClaim"),
+    "retention.enabled": ("CronJob",),
     "monitoring.serviceMonitor.enabled": ("ServiceMonitor",),
     "monitoring.prometheusRule.enabled": ("PrometheusRule",),
     "ingress.enabled": ("Ingress",),
@@ -73,6 +75,7 @@ BAD = {
     "gateway.enabled=true": ("gateway.parentRefs is empty",),
     "cnpg.storage.size=big": ("size", "big"),
     "trainer.schedule=nightly": ("schedule",),
+    "retention.enabled=true,retention.schedule=nightly": ("schedule",),
 }
 """Values that do not fit, by what must be said of them."""
 
@@ -92,6 +95,7 @@ REACHED: dict[str, set[int | None]] = {
     "models": {BROKERS, DATABASE, OBJECTS, *IDENTITY},  # what was promoted
     "trainer": {BROKERS, DATABASE, OBJECTS, MODELS, *IDENTITY},
     "prepare": {BROKERS, DATABASE},
+    "retention": {BROKERS, DATABASE, OBJECTS, *IDENTITY},
     "test": {API},
     "fit": {None},  # its own machines, on every port
 }
@@ -238,6 +242,26 @@ def test_helm_says_which_value_does_not_fit_and_why(setting: str, said: tuple[st
         rendered_text("external", setting)
     for words in said:
         assert words in refused.value.why
+
+
+@needs_helm
+def test_what_is_past_its_time_is_removed_by_the_program_with_the_settings_of_all() -> None:
+    job = found(rendered("gpu"), "CronJob", "-retention")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    assert container["command"] == ["pentimento", "retain", "--yes", "--json"]
+    given = {each["name"] for each in container["env"]}
+    assert given >= {"PENTIMENTO_POSTGRES__DSN"} and "PENTIMENTO_KAFKA__PASSWORD" not in given
+    (settings,) = [each["configMapRef"]["name"] for each in container["envFrom"]]
+    assert found(rendered("gpu"), "ConfigMap", settings)["data"]["PENTIMENTO_RETENTION__PICTURES_DAYS"] == "90"
+
+
+@needs_helm
+def test_topics_keep_no_message_longer_than_the_setting_of_retention_says() -> None:
+    objects = [each for each in rendered("kubeflow") if each["kind"] == "KafkaTopic"]
+    topics = {each["metadata"]["name"]: each["spec"]["config"] for each in objects}
+    wanted = {topic.name: topic.config() for topic in kept(list(topology.TOPICS.values()), 10)}
+    assert topics == wanted
+    assert topics[topology.VERDICTS]["retention.ms"] == str(10 * 86_400_000)
 
 
 @needs_helm

@@ -163,13 +163,16 @@ async def test_an_original_that_was_removed_is_none_any_more(world: World, annot
     assert (await done(work_of(world, annotator)))["u-1"].outcome == "no_original"
 
 
-async def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(world: World) -> None:
+@pytest.mark.parametrize(("cases", "kills"), [(4, (1,)), pytest.param(6, (1, 2), marks=pytest.mark.slow)])
+async def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(
+    world: World, cases: int, kills: tuple[int, ...]
+) -> None:
     """Processes are killed, each after it has done a case or two; what they leave is what one run would have left."""
-    for number in range(6):
+    for number in range(cases):
         original = await world.register(picture(number), trusted=True, name=f"o-{number}")
         forged = with_part(picture(number), picture(50 + number)) if number % 3 == 0 else edited(picture(number))
         await world.upload(forged, f"u-{number}", against=original)
-    for more in (1, 2):
+    for more in kills:
         before = len(await world.rows("select 1 from annotation"))
         process = _annotating(world)
         while len(await world.rows("select 1 from annotation")) < before + more:
@@ -177,14 +180,14 @@ async def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(world: 
             await asyncio.sleep(random.uniform(0.0, 0.05))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert len(await world.rows("select 1 from annotation")) < 6
+    assert len(await world.rows("select 1 from annotation")) < cases
     process = _annotating(world)
     told, complained = await asyncio.to_thread(process.communicate)
     assert process.returncode == 0, complained
     assert {json.loads(line)["outcome"] for line in told.splitlines()} == {"kept"}
     whole = "select sha256, outcome, kind, mask_key, original_mask_key, qes from annotation order by sha256"
     interrupted = await world.rows(whole)
-    assert len(interrupted) == 6
+    assert len(interrupted) == cases
     async with world.database.connection() as connection:
         await connection.execute("delete from annotation")
     await done(work_of(world, PairAnnotator(side=SIDE)))

@@ -21,7 +21,7 @@ from services.core import topology
 from services.core.access import LOCAL, Person, Role
 from services.core.envelope import Message, encode
 from services.core.events import DeadLetter
-from services.core.learn.rounds import Done, Options
+from services.core.learn.rounds import Done, Options, Round
 from services.web.app import create_app
 from services.web.live import QUEUE, Feed, Listener, written
 from services.web.parts import Parts
@@ -69,17 +69,21 @@ async def test_without_kafka_the_overview_still_says_what_it_knows(parts: Parts)
         assert (await client.get("/overview/dead-letters", headers=LEAD)).status_code == 503
 
 
+async def turned(parts: Parts, report_key: str) -> Round:
+    """A round of the learning loop whose challenger the gate refused."""
+    rounds = Rounds(parts.database)
+    at = await rounds.begin(Options(photos=("photos",), registry="registry", work="work"))
+    for done in (Done(), Done(new_samples=240), Done(dataset="v1"), Done(champion="a", challenger="b")):
+        at = await rounds.record(at, done)
+    return await rounds.record(at, Done(report_key=report_key, decision="refused", reason="<b>worse</b>"))
+
+
 async def test_the_pieces_tell_of_models_library_and_rounds(
     client: httpx.AsyncClient, parts: Parts, gallery: Gallery
 ) -> None:
-    rounds = Rounds(parts.database)
-    begun = await rounds.begin(Options(photos=("photos",), registry="registry", work="work"))
-    at = begun
-    for done in (Done(), Done(new_samples=240), Done(dataset="v1"), Done(champion="a", challenger="b")):
-        at = await rounds.record(at, done)
     report = f"<h1>gate</h1><script>alert(1)</script>{gallery.tenant}"
     await parts.objects.put(f"rounds/{gallery.tenant}/report.html", report.encode(), "text/html")
-    at = await rounds.record(at, Done(report_key=f"rounds/{gallery.tenant}", decision="refused", reason="<b>worse</b>"))
+    at = await turned(parts, f"rounds/{gallery.tenant}")
     piece = (await client.get("/overview/learning")).text
     assert "&lt;b&gt;worse&lt;/b&gt;" in piece
     assert f"/overview/rounds/{at.id}/report" in piece
@@ -88,11 +92,25 @@ async def test_the_pieces_tell_of_models_library_and_rounds(
     assert page.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
     assert "script" not in page.headers["content-security-policy"]
     assert (await client.get("/overview/rounds/999999/report")).status_code == 404
+    assert (await client.get(f"/overview/rounds/{2**63}/report")).status_code == 422
     told = (await client.get("/api/v1/overview/rounds")).json()["rounds"]
     assert told[0]["decision"] == "refused"
     assert "Policy" in (await client.get("/overview/models")).text
     assert "Originals" in (await client.get("/overview/library")).text
     assert (await Library(parts.database).state((gallery.tenant,))).originals == 0
+
+
+async def test_rounds_are_listed_page_by_page(client: httpx.AsyncClient, parts: Parts, gallery: Gallery) -> None:
+    made = [(await turned(parts, f"rounds/{gallery.tenant}")).id for _ in range(3)]
+    seen: list[int] = []
+    address: str | None = "/api/v1/overview/rounds?limit=2"
+    while address is not None:
+        page = (await client.get(address)).json()
+        assert len(page["rounds"]) <= 2
+        seen += [each["id"] for each in page["rounds"]]
+        address = page.get("next")
+    assert seen[:3] == made[::-1]
+    assert seen == sorted(set(seen), reverse=True)
 
 
 # -- dead letters ----------------------------------------------------------------------------------------------------
@@ -144,6 +162,28 @@ async def test_a_dead_letter_is_shown_escaped_and_redriven_with_its_own_bytes(
     ids = [each["id"] for each in (await client.get("/api/v1/overview/dead-letters?limit=200")).json()["letters"]]
     assert letter.key() not in ids
     assert left.key() in ids
+
+
+async def test_dead_letters_are_listed_page_by_page_while_others_are_redriven(parts: Parts, gallery: Gallery) -> None:
+    letters = [await buried(parts, b"{}", f"{gallery.tenant}-{number}") for number in range(5)]
+    made = sorted((letter.key() for letter in letters), reverse=True)  # all failed at one moment
+    async with calling(create_app(parts, OPTIONS)) as client:  # which has not looked at the letters yet
+        await _paged(client, made)
+
+
+async def _paged(client: httpx.AsyncClient, made: list[str]) -> None:
+    first = (await client.get("/api/v1/overview/dead-letters?kind=broken&limit=2")).json()
+    assert len(first["letters"]) == 2
+    await client.post("/api/v1/overview/dead-letters/redrive", json={"ids": [each["id"] for each in first["letters"]]})
+    seen, address = [each["id"] for each in first["letters"]], first["next"]
+    while address is not None:
+        page = (await client.get(address)).json()
+        seen += [each["id"] for each in page["letters"]]
+        address = page.get("next")
+    assert [key for key in seen if key in made] == made  # none was left out because two had gone
+    wrong = await client.get("/api/v1/overview/dead-letters?cursor=50")
+    assert (wrong.status_code, wrong.json()["type"]) == (422, "urn:pentimento:problem:invalid_cursor")
+    await client.post("/api/v1/overview/dead-letters/redrive", json={"ids": made[2:]})
 
 
 async def test_all_dead_letters_of_a_filter_are_redriven_by_the_form(

@@ -16,7 +16,7 @@ from services.core.intake.examine import Limits, examine
 from services.web.parts import Parts
 from tests.web.chromium import needs_chromium
 from tests.web.conftest import NOON, Gallery, listening, photo
-from tests.web.test_overview import buried
+from tests.web.test_overview import buried, turned
 
 pytestmark = needs_chromium
 
@@ -34,9 +34,10 @@ async def flawless(page: Page) -> None:
 
 
 async def test_the_overview_draws_counts_and_shows_verdicts_as_they_arrive(
-    app: FastAPI, page: Page, gallery: Gallery
+    app: FastAPI, page: Page, parts: Parts, gallery: Gallery
 ) -> None:
     await gallery.manipulated("before", 41, judged_at=datetime.now(UTC))
+    at = await turned(parts, f"rounds/{gallery.tenant}")
     async with listening(app) as base:
         await page.goto(f"{base}/overview?tenant={gallery.tenant}")
         await expect(page.locator("#plot canvas")).to_be_visible()
@@ -54,7 +55,7 @@ async def test_the_overview_draws_counts_and_shows_verdicts_as_they_arrive(
         await expect(page.locator("#sum")).to_contain_text("against its original 1")
         await page.get_by_text("As a table").press("Enter")
         await expect(page.locator("#numbers tbody tr")).to_have_count(1)
-        for piece in ("Object store", "Nothing was promoted yet", "Earlier uploads"):
+        for piece in ("Object store", "Nothing was promoted yet", "Earlier uploads", f"report of round {at.id}"):
             await expect(page.get_by_text(piece)).to_be_visible()
         await flawless(page)
         await page.goto("about:blank")

@@ -215,6 +215,7 @@ async def test_no_page_has_a_serious_fault_for_people_who_see_or_hear_otherwise(
     await gallery.no_evidence("clean", 91)
     tenant, found = gallery.tenant, {}
     for address in (
+        f"/?tenant={tenant}",
         f"/verdicts/{tenant}/case",
         f"/verdicts/{tenant}/clean",
         f"/review?tenant={tenant}",

@@ -15,13 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from services.core.intake.examine import Limits, examine
-from services.core.intake.fingerprint import MAX_DISTANCE, distance, orientations
+from services.core.intake.fingerprint import LEAST_QUALITY, MAX_DISTANCE, distance, orientations
 from services.core.intake.lookup import MOST, verify
 from services.core.pixels import open_image
 from trainer.harvest.journal import Facts, Store
-
-LEAST_QUALITY = 50
-"""PDQ's quality of both pictures below which only equal hashes are near, as in the stream's lookup."""
 
 MOST_VERIFIED = 5
 """Originals nearest by PDQ that geometry looks at for one forged picture."""

@@ -29,6 +29,9 @@ near (1.5 in 100,000), and verification turns those away. The authors' 31, meant
 forgeries.
 """
 
+LEAST_QUALITY = 50
+"""PDQ's authors: below this a hash is not to be trusted, and only equal ones are near. Stands in schema.sql too."""
+
 
 def fingerprint(picture: Picture) -> Fingerprint:
     """PDQ hash with quality, and the quantisation tables. The longer side of `picture.rgb` should be SIDE at most."""

@@ -66,9 +66,6 @@ def _locking(routes: APIRouter, desk: Desk) -> None:
         if not mine and (await desk.exposure(person)).used_up:
             raise Refused(409, "budget_used_up", "You have seen as much today as you are to see.")
         done(await desk.claims.take(person, case.id, by_force=by_force, now=desk.now()))
-        if case.lock is not None and not case.lock.mine and not case.lock.expired:
-            before = {"case": case.id, "from": case.lock.by}
-            await desk.audit.record(person, "review_taken_over", tenant=case.tenant, details=before)
         return await desk.shown(person, case.id)
 
     @routes.post("/claim")
@@ -100,14 +97,12 @@ def _locking(routes: APIRouter, desk: Desk) -> None:
     async def escalate(person: Moderator, case_id: str, said: Said) -> Response:
         case = await desk.found(person, case_id)
         done(await desk.claims.give_back(person, case.id, "released", note=said.note, now=desk.now()))
-        await desk.audit.record(person, "review_escalated", tenant=case.tenant, details={"case": case.id})
         return Response(status_code=204)
 
     @routes.post("/reopen")
     async def reopen(person: Lead, case_id: str, said: Said) -> CaseShown:
         case = await desk.found(person, case_id)
         done(await desk.cases.reopen(person, case.id, said.note, now=desk.now()))
-        await desk.audit.record(person, "review_reopened", tenant=case.tenant, details={"case": case.id})
         done(await desk.claims.take(person, case.id, by_force=True, now=desk.now()))
         return await desk.shown(person, case.id)
 

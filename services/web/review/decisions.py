@@ -75,9 +75,6 @@ def router(desk: Desk) -> APIRouter:
         if not is_id(decision_id):
             raise refused(NO_DECISION)
         undone = accepted(await desk.decisions.undo(person, decision_id, now=desk.now()))
-        await desk.audit.record(
-            person, "review_undone", tenant=undone.tenant, details={"case": undone.case_id, "decision_id": undone.id}
-        )
         # Where somebody else has the case by now it stays theirs.
         await desk.claims.take(person, undone.case_id, by_force=False, now=desk.now())
         return await desk.shown(person, undone.case_id)

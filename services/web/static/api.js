@@ -59,7 +59,7 @@ export function showExposure(host, exposure) {
     if (limit !== null) part.append(make("meter", { min: 0, max: limit, value: Math.min(used, limit), high: limit * 0.8, ariaLabel: label }));
     parts.push(part);
   };
-  one("Cases today", exposure.cases, exposure.cases_limit, "cases");
+  one("Cases today", exposure.cases, exposure.cases_limit, (exposure.cases_limit ?? exposure.cases) === 1 ? "case" : "cases");
   one("Minutes today", Math.round(exposure.minutes), exposure.minutes_limit, "min");
   host.replaceChildren("Today ", ...parts, exposure.used_up ? make("b", {}, " That is enough for today.") : "");
 }

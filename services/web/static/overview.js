@@ -4,6 +4,7 @@ const COLOURS = {
 };
 const OTHERS = ["#3b6fb6", "#b8861b", "#7a4fa3", "#2f8f83", "#c0547a", "#7c7c2a", "#4f7fa0", "#9a6b4f"];
 const KEPT = 100; // verdicts that the feed shows
+const WHOLE = [...Array(9).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power)); // verdicts are not halved
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -29,19 +30,42 @@ const asked = () => {
   return `/api/v1/overview/verdicts?${query}`;
 };
 
+const sum = (kind) => kind.verdicts.reduce((all, value) => all + value, 0);
 const label = (start, every) => (every === "day" ? start.slice(0, 10) : `${start.slice(0, 10)} ${start.slice(11, 16)}`);
 
+/** Times on the axis: clock times with the date below where a day begins, or dates alone. */
+function times(_plot, splits, _axis, _space, step) {
+  let day = null;
+  return splits.map((seconds) => {
+    const at = new Date(seconds * 1000).toISOString();
+    if (step >= 86400) return at.slice(5, 10);
+    const line = at.slice(0, 10) === day ? at.slice(11, 16) : `${at.slice(11, 16)}\n${at.slice(5, 10)}`;
+    day = at.slice(0, 10);
+    return line;
+  });
+}
+
+/** A step for each hour or day, which lasts until the next one begins; under it what it holds, or all of them together. */
 function draw(found) {
   drawn?.destroy();
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   const strokes = found.kinds.map((kind, place) => (COLOURS[kind.name] ? colour(COLOURS[kind.name]) : OTHERS[place % OTHERS.length]));
+  const starts = found.starts.map((start) => Date.parse(start) / 1000);
+  const last = starts.length - 1;
+  const at = (place) => Math.min(place, last);
+  const ends = [...starts, starts[last] + (found.every === "day" ? 86400 : 3600)];
   drawn = new uPlot({
     width: plot.clientWidth, height: 200, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-    axes: [axis, { ...axis, size: 56 }], cursor: { drag: { x: false, y: false } },
-    series: [{ label: "UTC" }, ...found.kinds.map((kind, place) => ({
-      label: kind.label, stroke: strokes[place], width: 2, dash: place % 2 ? [6, 3] : undefined, points: { show: false },
-    }))],
-  }, [found.starts.map((start) => Date.parse(start) / 1000), ...found.kinds.map((kind) => kind.verdicts)], plot);
+    axes: [{ ...axis, values: times, size: 50 }, { ...axis, size: 56, incrs: WHOLE }], cursor: { drag: { x: false, y: false } },
+    series: [
+      { label: "UTC", value: (_plot, _value, _series, place) => (place == null ? "all" : label(found.starts[at(place)], found.every)) },
+      ...found.kinds.map((kind, number) => ({
+        label: kind.label, stroke: strokes[number], width: 2, dash: number % 2 ? [6, 3] : undefined, points: { show: false },
+        paths: uPlot.paths.stepped({ align: 1 }),
+        value: (_plot, _value, _series, place) => (place == null ? sum(kind) : kind.verdicts[at(place)]),
+      })),
+    ],
+  }, [ends, ...found.kinds.map((kind) => [...kind.verdicts, kind.verdicts[last]])], plot);
 }
 
 function tabulate(found) {
@@ -62,8 +86,7 @@ function tabulate(found) {
   const top = made("thead");
   top.append(head);
   table.append(top, body);
-  const sums = found.kinds.map((kind) => [kind.label, kind.verdicts.reduce((sum, value) => sum + value, 0)]);
-  const words = sums.filter(([, sum]) => sum > 0).map(([name, sum]) => `${name} ${sum}`).join(", ");
+  const words = found.kinds.filter((kind) => sum(kind) > 0).map((kind) => `${kind.label} ${sum(kind)}`).join(", ");
   document.getElementById("sum").textContent = `${found.total} verdicts${words ? `: ${words}` : ""}.`;
 }
 

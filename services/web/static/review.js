@@ -140,18 +140,19 @@ async function heartbeat() {
 async function act(what) {
   if (busy) return;
   busy = true;
+  let wrong = null;
   settle();
   try {
     await what();
   } catch (problem) {
-    refuse(problem.message);
+    wrong = problem.message;
     if (["not_yours", "case_closed", "case_locked"].includes(problem.code)) {
       one = await api(`/review/cases/${one.id}`);
       guard();
     }
   } finally {
     busy = false;
-    const fault = at("fault").hidden ? null : at("fault").textContent;
+    const fault = wrong ?? (at("fault").hidden ? null : at("fault").textContent);
     settle();
     if (fault) refuse(fault);
     if (document.activeElement === document.body) at("title").focus({ preventScroll: true });
