@@ -23,11 +23,14 @@ def recorded() -> dict[str, Any]:
 
 def alerts(runbooks: str = RUNBOOKS) -> dict[str, Any]:
     """Alerts on symptoms, then on budgets that burn."""
-    plain = [_alert(each.name, each.severity, each.expression, each.lasting, each.summary, runbooks) for each in ALERTS]
+    plain = [
+        _alert(each.name, {"severity": each.severity}, each.expression, each.lasting, each.summary, runbooks)
+        for each in ALERTS
+    ]
     burns = [
-        _alert(objective.alert, severity, expression, lasting, objective.summary, runbooks)
+        _alert(objective.alert, labels, expression, lasting, objective.summary, runbooks)
         for objective in OBJECTIVES
-        for severity, expression, lasting in burning(objective)
+        for labels, expression, lasting in burning(objective)
     ]
     return {"groups": [{"name": "pentimento-alerts", "rules": plain}, {"name": "pentimento-burn-rate", "rules": burns}]}
 
@@ -37,11 +40,13 @@ def alert_names() -> list[str]:
     return [*(each.name for each in ALERTS), *(objective.alert for objective in OBJECTIVES)]
 
 
-def _alert(name: str, severity: str, expression: str, lasting: str, summary: str, runbooks: str) -> dict[str, Any]:
+def _alert(
+    name: str, labels: dict[str, str], expression: str, lasting: str, summary: str, runbooks: str
+) -> dict[str, Any]:
     return {
         "alert": name,
         "expr": expression,
         "for": lasting,
-        "labels": {"severity": severity, "service": "pentimento"},
+        "labels": {**labels, "service": "pentimento"},
         "annotations": {"summary": summary, "runbook_url": f"{runbooks.rstrip('/')}/{name}.md"},
     }

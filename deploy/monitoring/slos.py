@@ -79,9 +79,11 @@ def recording(objective: Objective) -> dict[str, Any]:
     return {"name": f"pentimento-slo-{objective.name}", "rules": rules}
 
 
-def burning(objective: Objective) -> Iterator[tuple[str, str, str]]:
-    """Severity, expression and duration of each of its alerts."""
+def burning(objective: Objective) -> Iterator[tuple[dict[str, str], str, str]]:
+    """Labels, expression and duration of each of its alerts. `window` tells those of one severity apart: Prometheus
+    takes alerts with the same name and labels for one series."""
     budget = 1 - objective.goal
     for severity, long, short, rate, lasting in BURNS:
         limit = f"{rate:g} * {budget:g}"
-        yield severity, f"{objective.ratio(long)} > {limit} and {objective.ratio(short)} > {limit}", lasting
+        labels = {"severity": severity, "window": long}
+        yield labels, f"{objective.ratio(long)} > {limit} and {objective.ratio(short)} > {limit}", lasting

@@ -235,4 +235,5 @@ async def _verdict(kafka: Kafka, web: int) -> None:
     async with httpx.AsyncClient(headers=headers) as client, asyncio.timeout(WAIT_S):
         while (answer := await client.get(address)).status_code == 404:
             await asyncio.sleep(0.2)
-    assert answer.json()["decision"] == verdict.decision.value
+    assert answer.status_code == 200, answer.text
+    assert VerdictReached.model_validate(answer.json()["verdict"]) == verdict

@@ -40,6 +40,11 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket")
 
 
+def test_no_two_alerts_have_the_same_name_and_labels() -> None:
+    alerts = [(rule["alert"], *sorted(rule["labels"].items())) for rule in rules() if "alert" in rule]
+    assert len(alerts) == len(set(alerts))
+
+
 @pytest.mark.parametrize("name", alert_names())
 def test_a_runbook_says_what_it_means_where_to_look_and_what_to_do(name: str) -> None:
     text = (RUNBOOKS / f"{name}.md").read_text()
