@@ -281,7 +281,7 @@ class EventReader:
 
 @asynccontextmanager
 async def errors_mapped(doing: str, timeout_s: float) -> AsyncIterator[None]:
-    """Kafka's errors as this project's: `Unavailable`, also after `timeout_s`, or `Broken`; `doing` says what failed."""
+    """Kafka's errors as ours: `Unavailable`, also after `timeout_s`, or `Broken`; `doing` says what failed."""
     try:
         async with asyncio.timeout(timeout_s):
             yield
