@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.__main__ import LOOK_S, ROOT, busy_share, machine
-from bench.lookup.drawn import HashSpread, Spread
+from bench.lookup.drawn import HashSpread, Spread, Spreads
 from bench.lookup.filled import server
 from bench.lookup.methods import Embedder, embedder, looks
 from bench.lookup.page import Setting, recall_section, write
@@ -70,17 +70,18 @@ def recall(options: argparse.Namespace, command: str) -> int:
 def scale(options: argparse.Namespace, command: str) -> int:
     """What indexes of some sizes cost."""
     busy = busy_share(LOOK_S)
-    spread, hashes = _spread(options.photos), _hash_spread(options.photos)
+    spreads = Spreads(_spread(options.photos), _hash_spread(options.photos))
     with tempfile.TemporaryDirectory(prefix="pentimento-lookup-") as temporary:
         folder = options.data or Path(temporary) / "data"
         samples = sorted((ROOT / "samples" / "originals").glob("*.jpg"))
         verified = verification(samples, Path(temporary) / "pictures", options.verifications, options.seed)
         with server(folder, options.shared_buffers) as postgres:
-            measure = partial(_measured, postgres, spread, hashes, options)
+            measure = partial(_measured, postgres, spreads, options)
             rows = [asyncio.run(measure(size)) for size in sorted(options.originals)]
+            rows += [asyncio.run(measure(size, vectors=False)) for size in sorted(options.hashes)]
     data = (
-        f"{hashes.origin} Vectors are spread {spread.origin}; the regions of a picture are drawn apart. All pictures "
-        f"are of one tenant, so that all vectors lie in one graph. `shared_buffers` {options.shared_buffers}, "
+        f"{spreads.hashes.origin} Vectors are spread {spreads.vectors.origin}; the regions of a picture are drawn "
+        f"apart. All pictures are of one tenant: all vectors lie in one graph. `shared_buffers` {options.shared_buffers}, "
         f"{options.workers} processes beside the first build a graph; seed {options.seed}."
     )
     section = scale_section(rows, verified, options.queries, _setting(command, data, busy))
@@ -112,16 +113,16 @@ def words(options: argparse.Namespace, command: str) -> int:
 
 
 async def _measured(
-    postgres: Postgres, spread: Spread, hashes: HashSpread, options: argparse.Namespace, size: int
+    postgres: Postgres, spreads: Spreads, options: argparse.Namespace, size: int, *, vectors: bool = True
 ) -> Scale:
     return await scaled(
         postgres,
         size,
-        spread,
-        hashes,
+        spreads,
         seed=options.seed,
         asked=options.queries,
         workers=options.workers,
+        vectors=vectors,
         console=Console(stderr=True),
     )
 
@@ -206,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("--workers", type=int, default=1, help="processes that verify")
     cost = kinds.add_parser("scale", help="what an index of a given size costs")
     cost.add_argument("--originals", type=int, nargs="+", default=[10_000, 100_000], help="how many are registered")
+    cost.add_argument("--hashes", type=int, nargs="+", default=[], help="the same, without vectors")
     cost.add_argument("--queries", type=int, default=200, help="searches that are timed")
     cost.add_argument("--verifications", type=int, default=20, help="verifications that are timed")
     cost.add_argument("--data", type=Path, help="folder that keeps filled indexes (default: a temporary one)")

@@ -88,6 +88,14 @@ class HashSpread:
 
 
 @dataclass(frozen=True, slots=True)
+class Spreads:
+    """How pictures are drawn."""
+
+    vectors: Spread
+    hashes: HashSpread
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """Pictures: `pdq` [N,32] uint8, `vectors` [N,STORED,D] float16."""
 
@@ -105,15 +113,15 @@ class Query:
     vectors: Floats
 
 
-def pictures(count: int, spread: Spread, hashes: HashSpread, seed: int) -> Drawn:
+def pictures(count: int, spreads: Spreads, seed: int) -> Drawn:
     """`count` pictures. The first ones are the same whatever the count."""
     vectors = np.empty((count, STORED, LENGTH), np.float16)
     pdq = np.empty((count, 32), np.uint8)
     for number, start in enumerate(range(0, count, CHUNK)):
         chance = np.random.default_rng([seed, number])
         here = min(CHUNK, count - start)
-        pdq[start : start + here] = hashes.draw(here, np.random.default_rng([seed, number, 1]))
-        vectors[start : start + here] = spread.draw(here * STORED, chance).reshape(here, STORED, LENGTH)
+        pdq[start : start + here] = spreads.hashes.draw(here, np.random.default_rng([seed, number, 1]))
+        vectors[start : start + here] = spreads.vectors.draw(here * STORED, chance).reshape(here, STORED, LENGTH)
     return Drawn(pdq, vectors)
 
 

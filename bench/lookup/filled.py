@@ -44,16 +44,16 @@ POOL_TIMEOUT_S = 120.0
 class Filling:
     """What it took: seconds of loading and of building the graphs, apart; pictures a second added one at a time
     afterwards, with their hash alone and with vectors as well; `peak_bytes` is the largest process of the server while
-    graphs were built, shared memory included."""
+    graphs were built, shared memory included. None where no vectors were asked for."""
 
     originals: int
     seed: int
     hashes_load_s: float
     hashes_build_s: float
-    vectors_load_s: float
-    vectors_build_s: float
+    vectors_load_s: float | None
+    vectors_build_s: float | None
     hashes_added_per_s: float
-    both_added_per_s: float
+    both_added_per_s: float | None
     peak_bytes: int
 
 
@@ -73,10 +73,11 @@ def database_url(postgres: Postgres, originals: int | str) -> str:
     return urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/lookup_{originals}"))
 
 
-async def filled(postgres: Postgres, drawn: Drawn, originals: int, *, seed: int, workers: int) -> Filling:
+async def filled(
+    postgres: Postgres, url: str, drawn: Drawn, originals: int, *, seed: int, workers: int, vectors: bool
+) -> Filling:
     """Fills an index with the first `originals` of the drawn pictures, and adds `ADDED` more; or, where that was done
     before, says what it took then."""
-    url = database_url(postgres, originals)
     known = _known(postgres, url, originals, seed)
     if known is not None:
         return known
@@ -85,8 +86,8 @@ async def filled(postgres: Postgres, drawn: Drawn, originals: int, *, seed: int,
         await database.migrate()
         with Peak(postgres) as peak:
             load_s, build_s = _hashes(url, drawn, originals, _memory_mb(originals))
-            vectors_load_s, vectors_build_s = await _vectors(database, drawn, originals, workers)
-        hashes_per_s, both_per_s = await _added(database, drawn, originals)
+            took = await _vectors(database, drawn, originals, workers) if vectors else (None, None)
+        hashes_per_s, both_per_s = await _added(database, drawn, originals, vectors=vectors)
     finally:
         await database.close()
     filling = Filling(
@@ -94,8 +95,8 @@ async def filled(postgres: Postgres, drawn: Drawn, originals: int, *, seed: int,
         seed=seed,
         hashes_load_s=load_s,
         hashes_build_s=build_s,
-        vectors_load_s=vectors_load_s,
-        vectors_build_s=vectors_build_s,
+        vectors_load_s=took[0],
+        vectors_build_s=took[1],
         hashes_added_per_s=hashes_per_s,
         both_added_per_s=both_per_s,
         peak_bytes=peak.largest,
@@ -167,7 +168,7 @@ async def _vectors(database: Database, drawn: Drawn, originals: int, workers: in
     return loaded - began, perf_counter() - loaded
 
 
-async def _added(database: Database, drawn: Drawn, originals: int) -> tuple[float, float]:
+async def _added(database: Database, drawn: Drawn, originals: int, *, vectors: bool) -> tuple[float, float | None]:
     """Pictures a second, one after the other, each in its own transaction: the hash alone, and with its vectors."""
     candidates, embeddings = Candidates(database), Embeddings(database)
     hashes_s = vectors_s = 0.0
@@ -175,10 +176,11 @@ async def _added(database: Database, drawn: Drawn, originals: int) -> tuple[floa
         began = perf_counter()
         await candidates.register(picture_of(number, f"original-{number}", drawn.pdq[number].tobytes()))
         registered = perf_counter()
-        await embeddings.add([_embedded(number, drawn)])
+        if vectors:
+            await embeddings.add([_embedded(number, drawn)])
         hashes_s += registered - began
         vectors_s += perf_counter() - registered
-    return ADDED / hashes_s, ADDED / (hashes_s + vectors_s)
+    return ADDED / hashes_s, ADDED / (hashes_s + vectors_s) if vectors else None
 
 
 def _memory_mb(originals: int) -> int:

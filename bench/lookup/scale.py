@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.lookup import drawn as by_chance
-from bench.lookup.drawn import Drawn, HashSpread, Query, Spread
+from bench.lookup.drawn import Drawn, Query, Spreads
 from bench.lookup.filled import ADDED, EMBEDDER, POOL_TIMEOUT_S, TENANT, Filling, database_url, digest, filled
 from bench.lookup.memory import Peak
 from bench.lookup.methods import MIN_SIMILARITY, VERIFIED, WAYS
@@ -71,20 +71,22 @@ class Scale:
 async def measured(
     postgres: Postgres,
     originals: int,
-    spread: Spread,
-    hashes: HashSpread,
+    spreads: Spreads,
     *,
     seed: int,
     asked: int,
     workers: int,
+    vectors: bool,
     console: Console,
 ) -> Scale:
-    """Fills the index where that is still to be done, then searches it for `asked` uploads."""
+    """Fills the index where that is still to be done, then searches it for `asked` uploads; with hashes alone, or with
+    `vectors` too."""
     console.print(f"{originals:,} originals: drawing them, filling the index where it is not yet")
-    pictures = by_chance.pictures(originals + ADDED, spread, hashes, seed)
-    filling = await filled(postgres, pictures, originals, seed=seed, workers=workers)
-    uploads = by_chance.queries(pictures, asked + WARM, spread, seed)
-    database = await Database.open(database_url(postgres, originals), pool_size=1, timeout_s=POOL_TIMEOUT_S)
+    pictures = by_chance.pictures(originals + ADDED, spreads, seed)
+    url = database_url(postgres, originals if vectors else f"hashes_{originals}")
+    filling = await filled(postgres, url, pictures, originals, seed=seed, workers=workers, vectors=vectors)
+    uploads = by_chance.queries(pictures, asked + WARM, spreads.vectors, seed)
+    database = await Database.open(url, pool_size=1, timeout_s=POOL_TIMEOUT_S)
     scan = HashScan(database, most=originals + ADDED, pace=Pace(refresh_s=math.inf, settle_s=0))
     try:
         before, began = memory_bytes(os.getpid()), perf_counter()
@@ -92,11 +94,11 @@ async def measured(
             await scan.look()
         read_s, scan_bytes = perf_counter() - began, memory_bytes(os.getpid()) - before
         with Peak(postgres) as peak:
-            seconds = await _timed(database, scan, uploads, console)
+            seconds = await _timed(database, scan, uploads, console, vectors=vectors)
         async with database.connection() as connection:
-            kept = await _kept(connection, pictures, uploads[WARM:], console)
+            kept = await _kept(connection, pictures, uploads[WARM:], console, vectors=vectors)
             sizes = await _sizes(connection)
-        found = await _found(database, scan, uploads[WARM:])
+        found = await _found(database, scan, uploads[WARM:], vectors=vectors)
         return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together, scan_bytes, read_s)
     finally:
         await scan.close()
@@ -130,7 +132,7 @@ def verification(photos: Sequence[Path], folder: Path, count: int, seed: int) ->
 
 
 async def _timed(
-    database: Database, scan: HashScan, uploads: Sequence[Query], console: Console
+    database: Database, scan: HashScan, uploads: Sequence[Query], console: Console, *, vectors: bool
 ) -> dict[str, list[float]]:
     """Seconds of each kind of search. An upload goes through all of them by turns; the first ones warm up."""
     graph, candidates, embeddings = Candidates(database), Candidates(database, scan), Embeddings(database)
@@ -146,10 +148,10 @@ async def _timed(
     ways: dict[str, Callable[[Query], Awaitable[object]]] = {
         GRAPH: partial(_by_hash, graph),
         PDQ: partial(_by_hash, candidates),
-        VECTORS: partial(_by_vectors, embeddings),
         ONE_HASH: one_hash,
-        ONE_VECTOR: one_vector,
     }
+    if vectors:
+        ways |= {VECTORS: partial(_by_vectors, embeddings), ONE_VECTOR: one_vector}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for upload in track(uploads, "searches", console=console):
         for name, search in ways.items():
@@ -157,6 +159,8 @@ async def _timed(
             await search(upload)
             seconds[name].append(perf_counter() - began)
     timed = {name: each[WARM:] for name, each in seconds.items()}
+    if not vectors:
+        return timed
     return timed | {BOTH: [sum(pair) for pair in zip(timed[PDQ], timed[VECTORS], strict=True)]}
 
 
@@ -199,26 +203,29 @@ async def near_vectors(connection: Connection, upload: Query) -> list[tuple[str,
 
 
 async def _kept(
-    connection: Connection, pictures: Drawn, uploads: Sequence[Query], console: Console
+    connection: Connection, pictures: Drawn, uploads: Sequence[Query], console: Console, *, vectors: bool
 ) -> dict[str, float]:
     """Share of the exact first ten that the graphs have among theirs."""
-    hashes, vectors = [], []
+    kept: dict[str, list[float]] = {ONE_HASH: [], ONE_VECTOR: []}
     for upload in track(uploads, "exact answers", console=console):
         exact = {digest(int(place)) for place in by_chance.nearest_hashes(pictures, upload.pdq, TEN)}
-        hashes.append(len(exact & set(await near_hashes(connection, upload.pdq))) / TEN)
+        kept[ONE_HASH].append(len(exact & set(await near_hashes(connection, upload.pdq))) / TEN)
+        if not vectors:
+            continue
         near = by_chance.nearest_vectors(pictures, upload.vectors[0], TEN)
         regions = {(digest(int(place) // STORED), int(place) % STORED) for place in near}
-        vectors.append(len(regions & set(await near_vectors(connection, upload))) / TEN)
-    return {ONE_HASH: float(np.mean(hashes)), ONE_VECTOR: float(np.mean(vectors))}
+        kept[ONE_VECTOR].append(len(regions & set(await near_vectors(connection, upload))) / TEN)
+    return {name: float(np.mean(shares)) for name, shares in kept.items() if shares}
 
 
-async def _found(database: Database, scan: HashScan, uploads: Sequence[Query]) -> dict[str, float]:
+async def _found(database: Database, scan: HashScan, uploads: Sequence[Query], *, vectors: bool) -> dict[str, float]:
     """Share of uploads whose original the clients find."""
     ways: dict[str, Callable[[Query], Awaitable[Sequence[Neighbour | Similar]]]] = {
         GRAPH: partial(_by_hash, Candidates(database)),
         PDQ: partial(_by_hash, Candidates(database, scan)),
-        VECTORS: partial(_by_vectors, Embeddings(database)),
     }
+    if vectors:
+        ways[VECTORS] = partial(_by_vectors, Embeddings(database))
     found: dict[str, list[bool]] = {name: [] for name in ways}
     for upload in uploads:
         for name, search in ways.items():

@@ -36,12 +36,29 @@ def test_what_is_found_is_measured_and_written(tmp_path: Path, capsys: pytest.Ca
 def test_what_an_index_costs_is_measured_and_a_filled_one_is_used_again(tmp_path: Path) -> None:
     page, data = tmp_path / "lookup.md", tmp_path / "data"
     page.write_text(replaced("", "recall", "## What is found\n\nAll."))
-    wanted = ["--originals", "60", "--queries", "3", "--verifications", "1", "--shared-buffers", "128MB"]
+    wanted = [
+        "--originals",
+        "60",
+        "--hashes",
+        "80",
+        "--queries",
+        "3",
+        "--verifications",
+        "1",
+        "--shared-buffers",
+        "128MB",
+    ]
     texts = []
     for _ in range(2):
         assert main(["scale", *wanted, "--data", str(data), "--out", str(page)]) == 0
         texts.append(page.read_text())
-    for part in ("## What is found\n\nAll.", "p50 / p95 / p99", "`Embeddings.nearest`", "disk, together"):
+    for part in (
+        "## What is found\n\nAll.",
+        "p50 / p95 / p99",
+        "`Embeddings.nearest`",
+        "disk, together",
+        "| 60 | 80, hashes alone |",
+    ):
         assert part in texts[0]
     built = [[line for line in text.splitlines() if line.startswith("| graph of the vectors built")] for text in texts]
     assert built[0] == built[1]  # the second run took the index that was there, and said what it took then
@@ -93,8 +110,8 @@ def test_drawn_pictures_are_the_same_whatever_their_number_and_have_the_spread_a
     real = np.random.default_rng(3).standard_normal((4000, drawn.LENGTH)).astype(np.float32)
     real[:, 0] *= 4
     spread = drawn.Spread.of(drawn.unit(real), "as wanted")
-    fair = drawn.HashSpread.fair()
-    few, many = drawn.pictures(10, spread, fair, 1), drawn.pictures(2000, spread, fair, 1)
+    spreads = drawn.Spreads(spread, drawn.HashSpread.fair())
+    few, many = drawn.pictures(10, spreads, 1), drawn.pictures(2000, spreads, 1)
     assert np.array_equal(few.vectors, many.vectors[:10])
     assert np.array_equal(few.pdq, many.pdq[:10])
     widths = many.vectors.reshape(-1, drawn.LENGTH).astype(np.float32).std(axis=0)
@@ -115,7 +132,7 @@ def test_drawn_hashes_have_the_correlations_of_those_asked_for() -> None:
 
 
 def test_exact_answers_are_those_of_a_plain_sort() -> None:
-    pictures = drawn.pictures(500, drawn.Spread.even(), drawn.HashSpread.fair(), 1)
+    pictures = drawn.pictures(500, drawn.Spreads(drawn.Spread.even(), drawn.HashSpread.fair()), 1)
     query = drawn.queries(pictures, 1, drawn.Spread.even(), 1)[0]
     flat = pictures.vectors.reshape(-1, drawn.LENGTH).astype(np.float64)
     asked = query.vectors[0].astype(np.float16).astype(np.float64)
