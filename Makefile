@@ -12,6 +12,7 @@ EVAL_DATA ?= $(if $(wildcard $(SHARED)/photos),$(FIT_DATA),--photos samples/orig
 FIT ?=
 EVAL ?=
 SIZES ?= 10000 100000
+HASHES ?= 1000000
 LOOKUP ?=
 EXPERIMENT ?=
 export PENTIMENTO_CACHE_DIR ?= $(CURDIR)/.cache
@@ -97,9 +98,9 @@ bench-freshness: setup ## how long a registered original takes to be findable, 2
 bench-search: setup ## how long searches take among 100,000 verdicts
 	$(BIN)/python -m bench.search --verdicts 100000
 
-bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="10000 100000", LOOKUP="--data DIR" keeps indexes
+bench-lookup: setup ## what lookup finds, then what its index costs; SIZES="10000 100000", HASHES=1000000, LOOKUP="--data DIR" keeps indexes
 	$(BIN)/python -m bench.lookup recall $(EVAL_DATA) --out docs/lookup.md
-	$(BIN)/python -m bench.lookup scale --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
+	$(BIN)/python -m bench.lookup scale --originals $(SIZES) --hashes $(HASHES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
 		$(LOOKUP) --out docs/lookup.md
 	$(BIN)/python -m bench.lookup words --originals $(SIZES) $(if $(wildcard $(SHARED)/photos),--photos $(SHARED)/photos) \
 		--out docs/lookup.md

@@ -81,8 +81,9 @@ def scale(options: argparse.Namespace, command: str) -> int:
             rows += [asyncio.run(measure(size, vectors=False)) for size in sorted(options.hashes)]
     data = (
         f"{spreads.hashes.origin} Vectors are spread {spreads.vectors.origin}; the regions of a picture are drawn "
-        f"apart. All pictures are of one tenant: all vectors lie in one graph. `shared_buffers` {options.shared_buffers}, "
-        f"{options.workers} processes beside the first build a graph; seed {options.seed}."
+        "apart. All pictures are of one tenant: all vectors lie in one graph. "
+        f"`shared_buffers` {options.shared_buffers}, {options.workers} processes beside the first build a "
+        f"graph; seed {options.seed}."
     )
     section = scale_section(rows, verified, options.queries, _setting(command, data, busy))
     _deliver(options, (asdict(row) for row in rows), section)
