@@ -26,7 +26,7 @@ from rich.progress import track
 from bench.__main__ import LOOK_S, ROOT, busy_share, machine
 from bench.lookup.drawn import HashSpread, Spread, Spreads
 from bench.lookup.filled import server
-from bench.lookup.methods import Embedder, embedder, looks
+from bench.lookup.methods import DECODED_SIDE, Embedder, embedder
 from bench.lookup.page import Setting, recall_section, write
 from bench.lookup.recall import Work, measured
 from bench.lookup.scale import Scale, verification
@@ -134,8 +134,8 @@ def _spread(photos: Sequence[Path]) -> Spread:
     if model is None or not photos:
         return Spread.even()
     paths = [photo.path for photo in PhotoPool.scan(photos, split="all").photos]
-    seen = [each for path in track(paths, "vectors") for each in looks([path.read_bytes()], model)]
-    vectors = np.concatenate([each.vectors[:STORED] for each in seen if each.vectors is not None])
+    wide = (open_image(path.read_bytes(), max_side=DECODED_SIDE).rgb for path in track(paths, "vectors"))
+    vectors = np.concatenate([model.embed([rgb])[0][:STORED] for rgb in wide])
     return Spread.of(vectors, f"as those of {len(paths)} photographs (mean and covariance, `{model.version}`)")
 
 
