@@ -106,7 +106,7 @@ class _Snapshot:
 
 
 class HashScan:
-    """Trusted originals by hash, exactly. A search that comes `pace.refresh_s` or more after the last look at the
+    """Trusted originals by hash, exactly. A search that comes more than `pace.refresh_s` after the last look at the
     database has one begun beside it, and waits for nothing. At most `most` originals are kept, all tenants together:
     where there are more, none is, and the graph answers alone.
     """
@@ -162,7 +162,7 @@ class HashScan:
 
     def _look_beside(self) -> None:
         under_way = self._looking is not None and not self._looking.done()
-        if not under_way and monotonic() - self._looked_at >= self._pace.refresh_s:
+        if not under_way and monotonic() - self._looked_at > self._pace.refresh_s:
             self._looked_at = monotonic()
             self._looking = asyncio.create_task(self._look_and_say(), name="hashes of originals")
 
