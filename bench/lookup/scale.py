@@ -8,7 +8,6 @@ conditions but the graph's own, is the least that a search of that graph can cos
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +34,6 @@ from services.core.intake.fingerprint import MAX_DISTANCE
 from services.core.intake.lookup import features_of, verify, verify_features
 from services.core.intake.regions import STORED, Embedding
 from services.local.postgres import Postgres
-from services.local.state import memory_bytes
 
 WARM = 20  # searches before any is timed
 TEN = 10  # places of the plain query
@@ -55,8 +53,8 @@ GRAPHS = ("graph of the vectors", "graph of the hashes")
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Figures of one size. `seconds` of each search; `kept` the share of exact answers that graphs give; `bytes_of`
-    tables and graphs; `backend_bytes` is the connection that searched, `server_bytes` all processes together,
-    `scan_bytes` what hashes take in a process that keeps them, read in `scan_read_s`."""
+    tables and graphs; `backend_bytes` is the connection that searched, `server_bytes` all processes together;
+    `scan_read_s` is what it took to read all hashes into memory."""
 
     filling: Filling
     seconds: dict[str, list[float]]
@@ -64,7 +62,6 @@ class Scale:
     bytes_of: dict[str, int]
     backend_bytes: int
     server_bytes: int
-    scan_bytes: int
     scan_read_s: float
 
 
@@ -89,17 +86,17 @@ async def measured(
     database = await Database.open(url, pool_size=1, timeout_s=POOL_TIMEOUT_S)
     scan = HashScan(database, most=originals + ADDED, pace=Pace(refresh_s=math.inf, settle_s=0))
     try:
-        before, began = memory_bytes(os.getpid()), perf_counter()
+        began = perf_counter()
         for _ in range(2):  # what is there is decided at the first look, and read at the second
             await scan.look()
-        read_s, scan_bytes = perf_counter() - began, memory_bytes(os.getpid()) - before
+        read_s = perf_counter() - began
         with Peak(postgres) as peak:
             seconds = await _timed(database, scan, uploads, console, vectors=vectors)
         async with database.connection() as connection:
             kept = await _kept(connection, pictures, uploads[WARM:], console, vectors=vectors)
             sizes = await _sizes(connection)
         found = await _found(database, scan, uploads[WARM:], vectors=vectors)
-        return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together, scan_bytes, read_s)
+        return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together, read_s)
     finally:
         await scan.close()
         await database.close()

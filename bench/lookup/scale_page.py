@@ -49,6 +49,7 @@ def scale_section(rows: Sequence[Scale], verification: Verification, asked: int,
             table(("", *sizes), [[name, *(cell(row) for row in rows)] for name, cell in FILLING]),
             "### Disk and memory",
             table(("", *sizes), _memory(rows)),
+            "A process that keeps hashes in memory takes some 50 bytes for each besides.",
         )
     )
 
@@ -80,8 +81,7 @@ def _memory(rows: Sequence[Scale]) -> list[list[str]]:
         )
     lines.append(["largest process while searching (VmHWM)", *(_mb(row.backend_bytes) for row in rows)])
     lines.append(["all processes while searching (PSS)", *(_mb(row.server_bytes) for row in rows)])
-    lines.append(["hashes in a process that keeps them", *(_mb(row.scan_bytes) for row in rows)])
-    lines.append(["reading them", *(_s(row.scan_read_s) for row in rows)])
+    lines.append(["reading all hashes into a process", *(_s(row.scan_read_s) for row in rows)])
     return lines
 
 
