@@ -195,7 +195,7 @@ class IntakeSettings(Section):
             ge=0,
             le=50_000_000,
             description="Trusted originals whose hashes each `intake` process keeps and looks at one by one, so that "
-            "none is missed: some 50 bytes and 3 ns each. With more originals, and with 0, the database's graph "
+            "none is missed: some 50 bytes and 5 ns each. With more originals, and with 0, the database's graph "
             "answers alone, which misses some that are edited much.",
         ),
     ] = 2_000_000
