@@ -160,8 +160,9 @@ class Candidates:
             "sha256": exempt.sha256,
             "stopped_distance": exempt.copy_distance,
         }
-        statement = _NEAREST if fingerprint.pdq_quality >= LEAST_QUALITY else _SAME
-        if self._scan is not None and statement is _NEAREST and trusted is not False:
+        good = fingerprint.pdq_quality >= LEAST_QUALITY
+        statement = _NEAREST if good else _SAME
+        if self._scan is not None and good and trusted is not False:
             scanned = await self._scan.near(tenant, sought, max_distance=max_distance)
             if scanned is not None:
                 statement = _NEAREST_SCANNED

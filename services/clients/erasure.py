@@ -70,7 +70,7 @@ class Erasing:
     async def record(self, by: str, left: Sequence[str]) -> None:
         """Keep that something was erased, by whom, and how much: the last step."""
         row = {"mark": content_mark(self._query["sha256"]), "by": by, "counts": Jsonb(self.found.counts)}
-        await self._connection.execute(_RECORD, {**self._query, **row, "left": Jsonb(list(left))})
+        await self._connection.execute(RECORD, {**self._query, **row, "left": Jsonb(list(left))})
 
 
 class Erasures:
@@ -154,7 +154,7 @@ _REPACKED = """
 update dataset_shard set digest = %(digest)s, size_bytes = %(size_bytes)s, samples = samples - %(gone)s
 where version = %(version)s and object_key = %(object_key)s
 """
-_RECORD = """
+RECORD = """
 insert into erasure (tenant, content_mark, erased_by, counts, left_in)
 values (%(tenant)s, %(mark)s, %(by)s, %(counts)s, %(left)s)
 """

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from psycopg.types.json import Jsonb
 
 from services.clients.database import Database
+from services.clients.erasure import RECORD
 from services.core.erasure import content_mark, tenant_mark
 
 TIMEOUT_S = 3600.0
@@ -72,7 +73,7 @@ class TenantErasures:
         """Keep that the tenant was erased, by whom, and how much."""
         row = {"tenant": tenant, "mark": tenant_mark(tenant), "by": by}
         async with self._database.connection() as connection:
-            await connection.execute(_RECORD, {**row, "counts": Jsonb(dict(counts)), "left": Jsonb(list(left))})
+            await connection.execute(RECORD, {**row, "counts": Jsonb(dict(counts)), "left": Jsonb(list(left))})
 
 
 class Again:
@@ -118,9 +119,5 @@ select table_name as name
 from information_schema.columns join information_schema.tables using (table_schema, table_name)
 where table_schema = current_schema() and table_type = 'BASE TABLE' and column_name = 'tenant'
     and table_name <> all(%(kept)s) order by table_name
-"""
-_RECORD = """
-insert into erasure (tenant, content_mark, erased_by, counts, left_in)
-values (%(tenant)s, %(mark)s, %(by)s, %(counts)s, %(left)s)
 """
 _LISTED = "select tenant, content_mark as mark, erased_at from erasure order by id"

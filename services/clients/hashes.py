@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from time import monotonic
 from typing import Any, Final
 
@@ -61,15 +62,19 @@ class _Library:
 
     index: Any = field(default_factory=lambda: faiss.IndexBinaryFlat(256))
     numbers: list[Numbers] = field(default_factory=list)
+    # An index must not grow while it is searched, also by a thread whose search nobody waits for any more.
+    alone: Lock = field(default_factory=Lock)
 
     def add(self, numbers: Numbers, hashes: Hashes) -> None:
-        self.index.add(hashes)
-        self.numbers.append(numbers)
+        with self.alone:
+            self.index.add(hashes)
+            self.numbers.append(numbers)
 
     def near(self, ways: Hashes, max_distance: int, most: int) -> Numbers:
-        if len(self.numbers) > 1:
-            self.numbers = [np.concatenate(self.numbers)]
-        _, far, places = self.index.range_search(ways, max_distance + 1)
+        with self.alone:
+            if len(self.numbers) > 1:
+                self.numbers = [np.concatenate(self.numbers)]
+            _, far, places = self.index.range_search(ways, max_distance + 1)
         order = np.argsort(far, kind="stable")
         _, first = np.unique(places[order], return_index=True)  # an original that several ways find is named once
         return np.asarray(self.numbers[0][places[order][np.sort(first)][:most]], np.int64)
@@ -120,7 +125,6 @@ class HashScan:
         self._counted_at = -np.inf  # when there were too many
         self._looked_at = -np.inf
         self._looking: asyncio.Task[None] | None = None
-        self._alone = asyncio.Lock()  # an index must not grow while it is searched
         faiss.omp_set_num_threads(1)
 
     async def near(self, tenant: str, ways: Sequence[str], *, max_distance: int, most: int = NEAREST) -> Scanned | None:
@@ -136,9 +140,8 @@ class HashScan:
         if library is None:
             return Scanned((), snapshot.until)
         asked = np.frombuffer(bytes.fromhex("".join(ways)), np.uint8).reshape(-1, 32)
-        async with self._alone:
-            until = snapshot.until
-            found = await asyncio.to_thread(library.near, asked, max_distance, most)
+        until = snapshot.until  # as of before: what comes meanwhile the database finds, too
+        found = await asyncio.to_thread(library.near, asked, max_distance, most)
         return Scanned(tuple(found.tolist()), until)
 
     async def look(self) -> None:
@@ -203,12 +206,11 @@ class HashScan:
             query = {"after": into.until, "until": end}
             async with self._database.connection() as connection:
                 rows = await (await connection.execute(_READ, query)).fetchall()
-            async with self._alone:
-                for row in rows:
-                    found = np.frombuffer(row["originals"], _ROW)
-                    library = into.libraries.setdefault(row["tenant"], _Library())
-                    library.add(found["seq"].astype(np.int64), np.ascontiguousarray(found["pdq"]))
-                into.until = end
+            for row in rows:
+                found = np.frombuffer(row["originals"], _ROW)
+                library = into.libraries.setdefault(row["tenant"], _Library())
+                library.add(found["seq"].astype(np.int64), np.ascontiguousarray(found["pdq"]))
+            into.until = end
 
 
 _FINDABLE = f"trusted and pdq_quality >= {LEAST_QUALITY} and stopped_by is null"

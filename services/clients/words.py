@@ -65,8 +65,9 @@ class WordIndex:
         space = await self._space(tenant)
         counts = await self._counted(space)
         features = np.broadcast_to(np.arange(len(words.words))[:, None], words.words.shape)
-        sought = np.ones(words.words.shape, np.bool_)
-        if counts is not None and len(words.words):
+        if counts is None:
+            sought = np.ones(words.words.shape, np.bool_)
+        else:
             sought = affordable(counts.expected(words.words, most=MOST_OF_A_WORD), self._budget)
         query = {
             "keys": _keys(space, words.words[sought]).tolist(),
