@@ -88,6 +88,7 @@ async def erase_tenant(
     Raises Unavailable or Broken.
     """
     found, of_tenant = Removed(), TenantErasures(database)
+    found.rows.update(await of_tenant.remove_words(tenant))
     after = ""
     while contents := await of_tenant.contents(tenant, after=after):
         await Erasures(database).forget_answers(contents)

@@ -36,6 +36,7 @@ from services.clients.review_cases import ReviewCases
 from services.clients.shadows import Shadows
 from services.clients.standing import Standings
 from services.clients.stoplist import StopList
+from services.clients.word_packing import WordPacking
 from services.clients.words import WordIndex
 from services.core import topology
 from services.core.envelope import Message, encode
@@ -73,6 +74,7 @@ from services.stream.judge import Judge
 from services.stream.late import Late
 from services.stream.learn import Learn, Told
 from services.stream.lookup import Lookup
+from services.stream.packing import Packing
 from services.stream.pool import DecodePool
 from services.stream.registry import Registry
 from services.stream.rejudge import Rejudge
@@ -100,7 +102,7 @@ class Worker:
         self._telemetry = telemetry
         self._progress = Progress(monotonic)
         self._stack = AsyncExitStack()
-        self._beside: list[Late | Rejudge | Freshness | Reporting] = []
+        self._beside: list[Late | Rejudge | Freshness | Packing | Reporting] = []
         self._freshness: Freshness | None = None
         self._database: Database
         self._sender: EventSender
@@ -208,6 +210,8 @@ class Worker:
         self._freshness = self._fresh()
         way = self._way(lookup, objects, candidates)
         self._beside = [self._freshness, self._late(way, queue), self._rejudge(way)]
+        if words is not None:
+            self._beside.append(Packing(WordPacking(self._database)))
         registry = Registry(
             candidates=candidates,
             uploads=Uploads(self._database),

@@ -19,6 +19,7 @@ from services.cli.originals import originals
 from services.cli.originals_import import import_manifest
 from services.cli.originals_late import late
 from services.cli.originals_list import list_originals, remove
+from services.cli.originals_pack import pack
 from services.cli.originals_reindex import embedders, reindex
 from services.cli.originals_stop import stop_list
 from services.cli.people import people
@@ -48,6 +49,7 @@ originals.command("import")(import_manifest)
 originals.command()(late)
 originals.command()(reindex)
 originals.command()(embedders)
+originals.command()(pack)
 originals.add_typer(stop_list, name="stop-list")
 app.add_typer(originals, name="originals")
 app.command()(verdicts)

@@ -14,6 +14,7 @@ from services.cli.connections import opened_database
 from services.cli.console import complain, fail, note, progress, write_lines
 from services.clients.candidates import Picture
 from services.clients.objects import Objects
+from services.clients.word_packing import WordPacking
 from services.clients.words import WordIndex
 from services.core.errors import Rejected
 from services.core.intake.words import STORED, Vocabulary, words_of
@@ -88,7 +89,11 @@ async def worded(
         async with opened_database(settings) as database:
             run = _Run(WordIndex(database, vocabulary.name), objects, pool, vocabulary, settings)
             total(await run.index.missing_count(tenant))
-            return await _all(run, tenant, workers, settled)
+            done = await _all(run, tenant, workers, settled)
+            packing = WordPacking(database)
+            if await packing.due():
+                await packing.pack()
+            return done
     finally:
         pool.close()
         objects.close()

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from services.clients.database import Database
 from services.clients.erasure import RECORD
+from services.clients.words import KEY_BITS
 from services.core.erasure import content_mark, tenant_mark
 
 TIMEOUT_S = 3600.0
@@ -41,6 +42,19 @@ class TenantErasures:
         async with self._database.alone(timeout_s=TIMEOUT_S) as connection:
             rows = await (await connection.execute(_CONTENTS, query)).fetchall()
         return [str(row["sha256"]) for row in rows]
+
+    async def remove_words(self, tenant: str) -> dict[str, int]:
+        """Remove the tenant's visual words together, a space at a time, before its pictures go one by one: each would
+        be cut out of the lists of all of its words. How many by table."""
+        counts: dict[str, int] = {}
+        async with self._database.alone(timeout_s=TIMEOUT_S) as connection:
+            spaces = await (await connection.execute(_SPACES, [tenant])).fetchall()
+            for space in spaces:
+                keys = {"first": space["number"] << KEY_BITS, "end": (space["number"] + 1) << KEY_BITS}
+                for table in ("visual_word", "packed_word"):
+                    if removed := (await connection.execute(_REMOVE_KEYS.format(table=table), keys)).rowcount:
+                        counts[table] = counts.get(table, 0) + removed
+        return counts
 
     async def remove_rest(self, tenant: str) -> dict[str, int]:
         """Remove every other row, some at once. How many by table."""
@@ -109,6 +123,8 @@ _REMOVE = """
 delete from {table} where tenant = %(tenant)s
     and ctid = any(array(select ctid from {table} where tenant = %(tenant)s limit %(limit)s))
 """
+_SPACES = "select number from word_space where tenant = %s"
+_REMOVE_KEYS = "delete from {table} where key >= %(first)s and key < %(end)s"
 _BESIDE = (
     ("kept_answer", "delete from kept_answer where position(%(quoted)s in body) > 0"),
     ("person", "update person set tenants = array_remove(tenants, %(tenant)s) where %(tenant)s = any(tenants)"),

@@ -119,7 +119,18 @@ create table if not exists visual_word (
 );
 create index if not exists visual_word_of_key on visual_word (key) include (seq, place);
 
--- Which pictures have words, and which ones, so that they go with the picture.
+-- The same, packed (core/intake/postings.py): one row holds what pictures of one epoch, the upper half of their numbers,
+-- have of one word. A posting is 8 bytes, the lower half of the number and the place, in order of the numbers. Postings
+-- begin in `visual_word` and are moved here many at once (word_packing.py).
+create table if not exists packed_word (
+    key      bigint not null,
+    epoch    integer not null,
+    postings bytea not null,
+    primary key (key, epoch)
+);
+alter table packed_word alter column postings set storage external;
+
+-- Which pictures have words, and which ones, so that they go with the picture. `packed`: none is in `visual_word` now.
 create table if not exists worded (
     seq   bigint not null references candidate (seq) on delete cascade,
     space integer not null references word_space (number),
@@ -127,9 +138,39 @@ create table if not exists worded (
     primary key (seq, space)
 );
 create index if not exists worded_of_space on worded (space);
+alter table worded add column if not exists packed boolean not null default false;
+create index if not exists worded_unpacked on worded (seq) where not packed;
+create or replace function without_picture(postings bytea, seq bigint) returns bytea language plpgsql immutable as $$
+declare
+    wanted constant bytea := substring(int8send(seq) from 5);
+    many constant integer := octet_length(postings) / 8;
+    first integer := 0;
+    after integer := many;
+    middle integer;
+begin
+    while first < after loop
+        middle := (first + after) / 2;
+        if substring(postings from 8 * middle + 1 for 4) < wanted then
+            first := middle + 1;
+        else
+            after := middle;
+        end if;
+    end loop;
+    while after < many and substring(postings from 8 * after + 1 for 4) = wanted loop
+        after := after + 1;
+    end loop;
+    return substring(postings from 1 for 8 * first) || substring(postings from 8 * after + 1);
+end $$;
 create or replace function forget_words() returns trigger language plpgsql as $$
 begin
     delete from visual_word where key = any(old.keys) and seq = old.seq;
+    with held as (
+        select key, without_picture(postings, old.seq) as rest from packed_word
+        where key = any(old.keys) and epoch = old.seq >> 32 order by key for update
+    )
+    update packed_word set postings = held.rest from held
+    where packed_word.key = held.key and packed_word.epoch = old.seq >> 32
+        and octet_length(held.rest) < octet_length(packed_word.postings);
     return old;
 end $$;
 create or replace trigger forget_words after delete on worded for each row execute function forget_words();

@@ -185,7 +185,7 @@ async def test_an_index_whose_building_was_cut_off_is_built_anew(fresh_dsn: str)
     async with await connected(fresh_dsn) as after:
         assert await rows(after, INVALID) == [("ledger_of_candidate",)]
         assert await database.revision() == "0001"
-        assert await database.migrate() == ("0002",)
+        assert await database.migrate() == migrating.REVISIONS[1:]
         assert await rows(after, INVALID) == []
     await database.close()
 

@@ -23,6 +23,7 @@ from services.clients.ledger import Ledger
 from services.clients.objects import Objects
 from services.clients.rejudge import RejudgeQueue
 from services.clients.samples import Samples
+from services.clients.word_packing import WordPacking
 from services.clients.words import WordIndex
 from services.core.erasure import content_mark
 from services.core.errors import Broken, Unavailable
@@ -79,6 +80,7 @@ async def scene(world: World) -> Scene:
     await world.objects.put(features_key(forged.image.sha256, METHOD), features_of(data), "application/octet-stream")
     words = VisualWords("words-1", np.array([[17], [4]]), np.array([1, 2]))
     await WordIndex(world.database, "words-1").add(forged, words)
+    await WordPacking(world.database).pack()
     return Scene(forged, data, original, sibling, version)
 
 
@@ -168,6 +170,7 @@ async def test_afterwards_it_is_nowhere(world: World, scene: Scene) -> None:
     assert await everywhere(world, *words(scene.forged)) == []
     assert holding(world, scene.data) == []
     assert await world.rows("select 1 from embedding") == []
+    assert await world.rows("select 1 from packed_word where octet_length(postings) > 0") == []
     assert await world.rows("select 1 from candidate where stopped_by is not null") == []
 
 

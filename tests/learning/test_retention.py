@@ -176,6 +176,7 @@ async def test_an_erased_tenant_is_nowhere_but_in_what_says_that_it_was_erased(w
     assert (went.left, went.shared) == ([], 1)
     for table in REMOVED:
         assert await world.rows(f"select 1 from {table} where tenant = 'acme'") == [], table
+    assert await world.rows("select 1 from packed_word") == []
     named = {name for name in await everywhere(world, "acme") if "/" not in name}
     assert named == {"audit", "erasure", "dataset_version"}
     assert await everywhere(world, *words(scene.original), *words(scene.sibling)) == []

@@ -42,6 +42,9 @@ STEPS: Final = 256  # of each number of a place
 OCTAVES: Final = 10.0  # a feature's size is 2**-10 to 1 of the longer side
 
 TURNS, SCALES = 12, 11  # buckets of the coarse look: of 30 degrees, and of an octave
+MANY: Final = 400_000  # shared words from which on pictures that share little are left out first
+LIKELY: Final = 4000  # pictures, about, that are left then
+BUCKETS: Final = 2**21  # that pictures are counted in for that
 LOOKED_AT: Final = 100  # pictures that are looked at closely
 MOST_MATCHES: Final = 400  # of one picture that are looked at closely
 TRIED: Final = 12  # transforms of one picture that are counted out
@@ -150,6 +153,8 @@ def agreed(upload: VisualWords, shared: Shared, *, most: int) -> list[tuple[int,
     """
     if not len(shared.numbers):
         return []
+    if len(shared.numbers) > MANY:
+        shared = _likely(shared)
     numbers, which = np.unique(shared.numbers, return_inverse=True)
     theirs, ours = _Places.of(shared.places), _Places.of(upload.places[shared.features])
     likely = np.argsort(-_coarse(which, len(numbers), shared, ours, theirs), kind="stable")[:LOOKED_AT]
@@ -164,6 +169,15 @@ def agreed(upload: VisualWords, shared: Shared, *, most: int) -> list[tuple[int,
         if weight > 0.0:
             votes.append((int(numbers[picture]), weight))
     return sorted(votes, key=lambda vote: (-vote[1], vote[0]))[:most]
+
+
+def _likely(shared: Shared) -> Shared:
+    """What the pictures share whose words weigh most, wherever they lie; who is in a bucket with one of them stays."""
+    bucket = shared.numbers & (BUCKETS - 1)
+    weights = np.bincount(bucket, shared.weights, BUCKETS)
+    least = np.partition(weights, -LIKELY)[-LIKELY]
+    rows = np.flatnonzero((weights >= least)[bucket])
+    return Shared(shared.numbers[rows], shared.features[rows], shared.places[rows], shared.weights[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

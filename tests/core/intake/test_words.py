@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.core.errors import Rejected
-from services.core.intake.words import SIDE, Shared, VisualWords, agreed, dealt, look, packed, words_of
+from services.core.intake.words import MANY, SIDE, Shared, VisualWords, agreed, dealt, look, packed, words_of
 from services.core.pixels import open_image, to_grey
 from services.opening import open_vocabulary
 
@@ -41,6 +41,22 @@ def test_an_object_outweighs_words_that_are_shared_by_chance() -> None:
         np.concatenate([np.arange(8), features]),
         np.concatenate([donor.places, stranger.places]),
         np.full(48, 0.5),
+    )
+    (first, weight), *others = agreed(upload, shared, most=5)
+    assert (first, weight) == (7, pytest.approx(4.0))
+    assert all(other < 2.5 for _, other in others)
+
+
+def test_an_object_is_found_among_so_many_shared_words_that_most_pictures_are_left_out_first() -> None:
+    rng = np.random.default_rng(4)
+    donor, upload = turned_and_halved(rng, 8)
+    numbers = 2**33 + rng.integers(0, 2**24, MANY)  # one word each, most of them
+    places = packed(rng.uniform(0, 1, (MANY, 2)), rng.uniform(0, 360, MANY), np.exp2(rng.uniform(-7, -4, MANY)))
+    shared = Shared(
+        np.concatenate([numbers, np.full(8, 7)]),
+        np.concatenate([rng.integers(0, 8, MANY), np.arange(8)]),
+        np.concatenate([places, donor.places]),
+        np.full(MANY + 8, 0.5),
     )
     (first, weight), *others = agreed(upload, shared, most=5)
     assert (first, weight) == (7, pytest.approx(4.0))
