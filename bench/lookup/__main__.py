@@ -101,7 +101,7 @@ def words(options: argparse.Namespace, command: str) -> int:
     async def all_sizes(postgres: Postgres) -> list[WordScale]:
         sizes = sorted(options.originals)
         asked = {"seed": options.seed, "asked": options.queries, "console": console}
-        return [await words_measured(postgres, size, seen, **asked) for size in sizes]
+        return [await words_measured(postgres, size, seen, lists=size >= options.lists_from, **asked) for size in sizes]
 
     with (
         tempfile.TemporaryDirectory(prefix="pentimento-words-") as folder,
@@ -221,6 +221,12 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--shared-buffers", default="1GB", help="PostgreSQL's own cache")
     of_words = kinds.add_parser("words", help="what visual words of a given number of originals cost")
     of_words.add_argument("--originals", type=int, nargs="+", default=[10_000, 100_000], help="how many are registered")
+    of_words.add_argument(
+        "--lists-from",
+        type=int,
+        default=200_000,
+        help="from so many originals on words are drawn as lists, not packed (%(default)s)",
+    )
     of_words.add_argument("--queries", type=int, default=200, help="searches that are timed")
     of_words.add_argument("--photos", type=Path, action="append", help="photographs whose words are drawn from")
     of_words.add_argument("--most", type=int, default=200, help="at most so many photographs (%(default)s)")

@@ -1,4 +1,4 @@
-"""Visual words of registered pictures in memory, answering exactly as the service's index does.
+"""Visual words of registered pictures in memory, answering as the service's index does while it reads every word.
 
 In: the words of pictures, in order. Out: what an upload shares with them.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.clients.words import MOST_OF_A_WORD
 from services.core.intake.words import STORED, Shared, VisualWords
 
 
@@ -28,7 +27,7 @@ class WordLists:
         """As `WordIndex.shared`; pictures are numbered from 0 in the order given."""
         asked = upload.words.ravel()
         first = np.searchsorted(self._words, asked)
-        counts = np.minimum(np.searchsorted(self._words, asked, side="right") - first, MOST_OF_A_WORD)
+        counts = np.searchsorted(self._words, asked, side="right") - first
         start = np.repeat(first - np.cumsum(counts) + counts, counts)
         rows = start + np.arange(counts.sum())
         features = np.repeat(np.repeat(np.arange(len(upload.words)), upload.words.shape[1]), counts)

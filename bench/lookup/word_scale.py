@@ -2,7 +2,8 @@
 
 In: an embedded PostgreSQL and photographs. Out: a `WordScale`. The index is filled with pictures whose words are drawn
 one by one from those of the photographs, as often as they occur there, at places drawn evenly; so no two of them look
-alike, but common words are as common as they are. Wanted pictures lie among them, registered by the service's client.
+alike, but common words are as common as they are. They are packed by the service's client or, of large indexes, drawn
+as lists; so many more are not packed as there are at most. Wanted pictures lie among them, registered by the client.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.lookup.filled import POOL_TIMEOUT_S, TENANT, database_url, picture_of
+from bench.lookup.memory import Peak
 from bench.lookup.methods import VOCABULARY, WORD_PLACES
+from bench.lookup.word_filling import FAR, Filler
 from services.clients.candidates import Candidates
 from services.clients.database import Database
+from services.clients.word_packing import LEAST, SHARE, WordPacking
 from services.clients.words import WordIndex
 from services.core.intake.words import CELLS, SOUGHT, STORED, VisualWords, agreed, words_of
 from services.local.postgres import Postgres
@@ -31,24 +35,28 @@ Integers = npt.NDArray[np.int64]
 
 WANTED = 100  # pictures that are sought
 SHARED = (60, 20)  # words that an upload keeps of the wanted picture: much of it, and an object
-FAR = 2**40  # numbers of drawn pictures begin here, far from those of registered ones
-CHUNK = 2000  # drawn pictures that are loaded together
 
 
 @dataclass(frozen=True, slots=True)
 class WordScale:
     """Figures of one size. Seconds of the database's part and of counting who agrees, for each search; `found` the
-    share of uploads whose original is among the places verified, by the words kept of it; `bytes_of` table and index.
+    share of uploads whose original is among the places verified, by the words kept of it; `pack_s` None where lists
+    were drawn; `bytes_of` tables with their indexes.
     """
 
     originals: int
     database_s: list[float]
     agreement_s: list[float]
     found: dict[int, float]
+    unpacked: int
     load_s: float
-    build_s: float
+    pack_s: float | None
     added_per_s: float
     bytes_of: dict[str, int]
+    worded_bytes: int
+    """Of one picture: which words it has."""
+    server_bytes: int
+    """All processes of the server while it was searched."""
 
 
 def occurring(photos: Sequence[Path], console: Console) -> Integers:
@@ -58,9 +66,16 @@ def occurring(photos: Sequence[Path], console: Console) -> Integers:
 
 
 async def measured(
-    postgres: Postgres, originals: int, occurring_words: Integers, *, seed: int, asked: int, console: Console
+    postgres: Postgres,
+    originals: int,
+    occurring_words: Integers,
+    *,
+    seed: int,
+    asked: int,
+    lists: bool,
+    console: Console,
 ) -> WordScale:
-    """Fills an index of its own, searches it for `asked` uploads, and drops it."""
+    """Fills an index of its own, with `lists` drawn or packed, and searches it for `asked` uploads."""
     console.print(f"{originals:,} originals: filling the index of words")
     chance = np.random.default_rng(seed)
     url = database_url(postgres, f"words_{originals}_{uuid4().hex[:8]}")
@@ -69,27 +84,42 @@ async def measured(
         await database.migrate()
         index = WordIndex(database, VOCABULARY.name)
         space = await _space(database, index)
-        load_s, build_s = _filled(url, space, originals, occurring_words, chance)
+        filler = Filler(url, space, occurring_words, chance, console)
+        load_s, pack_s = _lists(filler, originals) if lists else await _packed(database, filler, originals)
+        unpacked = max(LEAST, round(originals * SHARE))
+        filler.rows(FAR + originals, unpacked)
         wanted, added_per_s = await _registered(database, index, occurring_words, chance)
         searches = [_upload(each, kept, occurring_words, chance) for each in wanted for kept in SHARED]
         database_s, agreement_s, found = [], [], dict.fromkeys(SHARED, 0)
-        for number in track(range(asked), "searches", console=console):
-            place = number % len(searches)
-            began = perf_counter()
-            shared = await index.shared(TENANT, searches[place])
-            between = perf_counter()
-            votes = agreed(searches[place], shared, most=WORD_PLACES)
-            database_s.append(between - began)
-            agreement_s.append(perf_counter() - between)
-            pictures = await index.pictures([number for number, _ in votes])
-            named = [each.original_id for each in pictures]
-            found[SHARED[place % len(SHARED)]] += f"wanted-{place // len(SHARED)}" in named
+        with Peak(postgres) as peak:
+            for number in track(range(asked), "searches", console=console):
+                place = number % len(searches)
+                began = perf_counter()
+                shared = await index.shared(TENANT, searches[place])
+                between = perf_counter()
+                votes = agreed(searches[place], shared, most=WORD_PLACES)
+                database_s.append(between - began)
+                agreement_s.append(perf_counter() - between)
+                pictures = await index.pictures([number for number, _ in votes])
+                named = [each.original_id for each in pictures]
+                found[SHARED[place % len(SHARED)]] += f"wanted-{place // len(SHARED)}" in named
         sizes = await _sizes(database)
     finally:
         await database.close()
     each = asked / len(SHARED)
-    shares = {kept: hits / each for kept, hits in found.items()}
-    return WordScale(originals, database_s, agreement_s, shares, load_s, build_s, added_per_s, sizes)
+    return WordScale(
+        originals=originals,
+        database_s=database_s,
+        agreement_s=agreement_s,
+        found={kept: hits / each for kept, hits in found.items()},
+        unpacked=unpacked,
+        load_s=load_s,
+        pack_s=pack_s,
+        added_per_s=added_per_s,
+        worded_bytes=sizes.pop("worded"),
+        bytes_of=sizes,
+        server_bytes=peak.together,
+    )
 
 
 async def _space(database: Database, index: WordIndex) -> int:
@@ -99,31 +129,24 @@ async def _space(database: Database, index: WordIndex) -> int:
     return int(row["number"]) if row else 0
 
 
-def _filled(url: str, space: int, originals: int, words: Integers, chance: np.random.Generator) -> tuple[float, float]:
-    """Seconds of loading all drawn words, and of building their index anew."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("drop index visual_word_of_key")
-        began = perf_counter()
-        for start in range(0, originals, CHUNK):
-            count = min(CHUNK, originals - start)
-            with connection.cursor().copy("copy visual_word (key, seq, place) from stdin (format binary)") as copy:
-                copy.write(_rows(space, FAR + start, count, words, chance))
-        loaded = perf_counter()
-        connection.execute("set maintenance_work_mem = '2GB'")
-        connection.execute("create index visual_word_of_key on visual_word (key) include (seq, place)")
-        built = perf_counter()
-        connection.execute("vacuum analyze visual_word")
-    return loaded - began, built - loaded
+async def _packed(database: Database, filler: Filler, originals: int) -> tuple[float, float]:
+    """Seconds of loading drawn words, and of packing them."""
+    began = perf_counter()
+    filler.rows(FAR, originals)
+    loaded = perf_counter()
+    await WordPacking(database).pack()
+    packed = perf_counter()
+    with psycopg.connect(filler.url, autocommit=True) as connection:
+        connection.execute("vacuum full visual_word")
+        connection.execute("vacuum analyze packed_word")
+    return loaded - began, packed - loaded
 
 
-def _rows(space: int, first: int, count: int, words: Integers, chance: np.random.Generator) -> bytes:
-    """Drawn pictures in PostgreSQL's binary COPY format."""
-    rows = np.zeros(count * STORED, _ROW)
-    rows["fields"], rows["length"], rows["length2"], rows["length3"] = 3, 8, 8, 4
-    rows["key"] = (space << 32) + chance.choice(words, len(rows))
-    rows["seq"] = np.repeat(np.arange(first, first + count), STORED)
-    rows["place"] = chance.integers(-(2**31), 2**31, len(rows))
-    return b"PGCOPY\n\xff\r\n\0" + bytes(8) + rows.tobytes() + b"\xff\xff"
+def _lists(filler: Filler, originals: int) -> tuple[float, None]:
+    """Seconds of loading lists."""
+    began = perf_counter()
+    filler.lists(FAR, originals)
+    return perf_counter() - began, None
 
 
 async def _registered(
@@ -162,15 +185,7 @@ async def _sizes(database: Database) -> dict[str, int]:
     return dict(row or {})
 
 
-_ROW = np.dtype(
-    [
-        ("fields", ">i2"),
-        *(("length", ">i4"), ("key", ">i8")),
-        *(("length2", ">i4"), ("seq", ">i8")),
-        *(("length3", ">i4"), ("place", ">i4")),
-    ]
-)
 _SIZES = """
-select pg_table_size('visual_word') as words, pg_relation_size('visual_word_of_key') as index,
-       pg_total_relation_size('worded') as worded
+select pg_total_relation_size('packed_word') as packed, pg_total_relation_size('visual_word') as "not packed yet",
+       (select avg(pg_column_size(keys)) from worded)::integer as worded
 """

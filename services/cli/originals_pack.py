@@ -41,9 +41,7 @@ def pack(as_json: JsonOption = False, data: DataOption = None) -> None:
         note(f"{done.postings:,} words of {done.pictures:,} originals packed")
 
 
-async def _packed(
-    settings: Settings, *, total: Callable[[int], None], moved: Callable[[int], None]
-) -> Packing | None:
+async def _packed(settings: Settings, *, total: Callable[[int], None], moved: Callable[[int], None]) -> Packing | None:
     """Raises Unavailable. None where another process packs."""
     async with opened_database(settings) as database:
         packing = WordPacking(database)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from services.clients.database import Connection, Database
 from services.core.intake.postings import Packed, merged
 
@@ -22,8 +20,6 @@ SHARE: Final = 0.01  # of all pictures: each time, the lists of all their words 
 RANGE: Final = 100_000  # postings that are moved in one transaction, about
 LOCK: Final = 0x70656E77
 TIMEOUT_S: Final = 6 * 3600.0
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,8 @@ class WordPacking:
             if row is None or not row["mine"]:
                 return None
             pictures = await (await connection.execute(_PICTURES)).fetchall()
-            start, together = -(2**63), 0
+            start: int | None = -(2**63)
+            together = 0
             while start is not None:
                 start, postings = await self._range(connection, start)
                 together += postings
@@ -72,7 +69,6 @@ class WordPacking:
             await connection.execute(
                 _MARK, {"seqs": [each["seq"] for each in pictures], "spaces": [each["space"] for each in pictures]}
             )
-        _log.info("words_packed", postings=together, pictures=len(pictures))
         return Packing(together, len(pictures))
 
     async def _range(self, connection: Connection, start: int) -> tuple[int | None, int]:

@@ -31,7 +31,7 @@ class Packing:
     async def look(self) -> None:
         """Packs, where that is due and nobody else does."""
         try:
-            if await self._packing.due():
-                await self._packing.pack()
+            if await self._packing.due() and (done := await self._packing.pack()) is not None:
+                log.info("words_packed", postings=done.postings, pictures=done.pictures)
         except (Unavailable, Broken) as error:
             log.warning("not_packed", why=str(error))

@@ -66,12 +66,14 @@ def test_what_an_index_costs_is_measured_and_a_filled_one_is_used_again(tmp_path
 
 @pytest.mark.slow
 def test_what_visual_words_cost_is_measured_and_the_wanted_are_found(capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = ["--originals", "50", "--queries", "8", "--most", "3", "--shared-buffers", "128MB", "--json"]
-    assert main(["words", *wanted]) == 0
-    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert row["found"] == {"60": 1.0, "20": 1.0}
-    assert len(row["database_s"]) == len(row["agreement_s"]) == 8
-    assert row["bytes_of"]["index"] > 0
+    wanted = ["--originals", "50", "60", "--lists-from", "60", "--queries", "8", "--most", "3"]
+    assert main(["words", *wanted, "--shared-buffers", "128MB", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["pack_s"] is None for row in rows] == [False, True]
+    for row in rows:
+        assert row["found"] == {"60": 1.0, "20": 1.0}
+        assert len(row["database_s"]) == len(row["agreement_s"]) == 8
+        assert row["bytes_of"]["packed"] > 50 * 1000 * 8
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
