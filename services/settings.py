@@ -305,6 +305,13 @@ class WordSettings(Section):
     places: Annotated[
         int, Field(ge=1, le=50, description="Pictures found by words that are verified, beside the candidates.")
     ] = 3
+    pack: Annotated[
+        bool,
+        Field(
+            description="`intake` packs the words of originals, once a thousand of them, and a hundredth, are not: a "
+            "tenth of the disk. Releases before this one do not find what is packed."
+        ),
+    ] = True
 
 
 class StageSettings(Section):

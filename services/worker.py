@@ -210,7 +210,7 @@ class Worker:
         self._freshness = self._fresh()
         way = self._way(lookup, objects, candidates)
         self._beside = [self._freshness, self._late(way, queue), self._rejudge(way)]
-        if words is not None:
+        if words is not None and self._settings.words.pack:
             self._beside.append(Packing(WordPacking(self._database)))
         registry = Registry(
             candidates=candidates,

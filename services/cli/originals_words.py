@@ -91,7 +91,7 @@ async def worded(
             total(await run.index.missing_count(tenant))
             done = await _all(run, tenant, workers, settled)
             packing = WordPacking(database)
-            if await packing.due():
+            if settings.words.pack and await packing.due():
                 await packing.pack()
             return done
     finally:

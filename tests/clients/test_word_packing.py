@@ -1,4 +1,6 @@
-"""Packing of visual words: searches find the same before, while and after; nothing is lost where it ends early."""
+"""Packing of visual words: searches find the same before, while and after; nothing is lost where it ends early. Beside
+the stream it is done once it is due.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from services.clients.word_packing import LOCK, Packing, WordPacking
 from services.clients.words import WordIndex
 from services.core.errors import Unavailable
 from services.core.intake.words import Shared, VisualWords
+from services.stream.packing import Packing as Beside
 from tests.clients.examples import picture
 from tests.clients.test_words import kept, named, register, words
 
@@ -161,4 +164,20 @@ async def test_packing_without_the_server_is_unavailable() -> None:
     database = await Database.open("postgresql://127.0.0.1:1/nothing", timeout_s=3)
     with pytest.raises(Unavailable):
         await WordPacking(database).pack()
+    await database.close()
+
+
+async def test_words_are_packed_as_soon_as_there_are_enough_of_them(database: Database) -> None:
+    beside = Beside(WordPacking(database, least=3, share=0.0))
+    await fill(database, 0, 2)
+    await beside.look()
+    assert await unpacked_rows(database) == 120
+    await fill(database, 2, 1)
+    await beside.look()
+    assert await unpacked_rows(database) == 0
+
+
+async def test_a_database_that_is_away_is_looked_at_again_later() -> None:
+    database = await Database.open("postgresql://127.0.0.1:1/nothing", timeout_s=3)
+    await Beside(WordPacking(database)).look()
     await database.close()
