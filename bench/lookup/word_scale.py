@@ -86,7 +86,7 @@ async def measured(
         space = await _space(database, index)
         filler = Filler(url, space, occurring_words, chance, console)
         load_s, pack_s = _lists(filler, originals) if lists else await _packed(database, filler, originals)
-        unpacked = max(LEAST, round(originals * SHARE))
+        unpacked = min(originals, max(LEAST, round(originals * SHARE)))
         filler.rows(FAR + originals, unpacked)
         wanted, added_per_s = await _registered(database, index, occurring_words, chance)
         searches = [_upload(each, kept, occurring_words, chance) for each in wanted for kept in SHARED]
