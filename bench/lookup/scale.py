@@ -92,8 +92,8 @@ async def measured(
         read_s = perf_counter() - began
         with Peak(postgres) as peak:
             seconds = await _timed(database, scan, uploads, console, vectors=vectors)
+        kept = await _kept(database, pictures, uploads[WARM:], console, vectors=vectors)
         async with database.connection() as connection:
-            kept = await _kept(connection, pictures, uploads[WARM:], console, vectors=vectors)
             sizes = await _sizes(connection)
         found = await _found(database, scan, uploads[WARM:], vectors=vectors)
         return Scale(filling, seconds, {**kept, **found}, sizes, peak.largest, peak.together, read_s)
@@ -200,18 +200,18 @@ async def near_vectors(connection: Connection, upload: Query) -> list[tuple[str,
 
 
 async def _kept(
-    connection: Connection, pictures: Drawn, uploads: Sequence[Query], console: Console, *, vectors: bool
+    database: Database, pictures: Drawn, uploads: Sequence[Query], console: Console, *, vectors: bool
 ) -> dict[str, float]:
     """Share of the exact first ten that the graphs have among theirs."""
     kept: dict[str, list[float]] = {ONE_HASH: [], ONE_VECTOR: []}
     for upload in track(uploads, "exact answers", console=console):
         exact = {digest(int(place)) for place in by_chance.nearest_hashes(pictures, upload.pdq, TEN)}
-        kept[ONE_HASH].append(len(exact & set(await near_hashes(connection, upload.pdq))) / TEN)
-        if not vectors:
-            continue
-        near = by_chance.nearest_vectors(pictures, upload.vectors[0], TEN)
+        near = by_chance.nearest_vectors(pictures, upload.vectors[0], TEN) if vectors else []
         regions = {(digest(int(place) // STORED), int(place) % STORED) for place in near}
-        kept[ONE_VECTOR].append(len(regions & set(await near_vectors(connection, upload))) / TEN)
+        async with database.connection() as connection:
+            kept[ONE_HASH].append(len(exact & set(await near_hashes(connection, upload.pdq))) / TEN)
+            if vectors:
+                kept[ONE_VECTOR].append(len(regions & set(await near_vectors(connection, upload))) / TEN)
     return {name: float(np.mean(shares)) for name, shares in kept.items() if shares}
 
 
