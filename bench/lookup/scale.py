@@ -206,7 +206,7 @@ async def _kept(
     kept: dict[str, list[float]] = {ONE_HASH: [], ONE_VECTOR: []}
     for upload in track(uploads, "exact answers", console=console):
         exact = {digest(int(place)) for place in by_chance.nearest_hashes(pictures, upload.pdq, TEN)}
-        near = by_chance.nearest_vectors(pictures, upload.vectors[0], TEN) if vectors else []
+        near = by_chance.nearest_vectors(pictures, upload.vectors[0], TEN) if vectors else np.zeros(0, np.intp)
         regions = {(digest(int(place) // STORED), int(place) % STORED) for place in near}
         async with database.connection() as connection:
             kept[ONE_HASH].append(len(exact & set(await near_hashes(connection, upload.pdq))) / TEN)
