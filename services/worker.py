@@ -31,6 +31,7 @@ from services.clients.late import LateQueue, Uploads
 from services.clients.ledger import Ledger
 from services.clients.models import Watch
 from services.clients.objects import Objects
+from services.clients.preparation import PreparationQueue, Unprepared
 from services.clients.rejudge import RejudgeQueue
 from services.clients.review_cases import ReviewCases
 from services.clients.shadows import Shadows
@@ -66,6 +67,7 @@ from services.stream import exits
 from services.stream.app import StreamApp
 from services.stream.backlog import Way
 from services.stream.causes import Causes
+from services.stream.features import PictureFeatures
 from services.stream.freshness import Freshness
 from services.stream.guard import Guard
 from services.stream.intake import Intake
@@ -74,6 +76,7 @@ from services.stream.late import Late
 from services.stream.learn import Learn, Told
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
+from services.stream.preparing import NICENESS, Preparing
 from services.stream.registry import Registry
 from services.stream.rejudge import Rejudge
 from services.stream.shadowing import Shadowing
@@ -100,7 +103,7 @@ class Worker:
         self._telemetry = telemetry
         self._progress = Progress(monotonic)
         self._stack = AsyncExitStack()
-        self._beside: list[Late | Rejudge | Freshness | Reporting] = []
+        self._beside: list[Late | Rejudge | Preparing | Freshness | Reporting] = []
         self._freshness: Freshness | None = None
         self._database: Database
         self._sender: EventSender
@@ -187,8 +190,7 @@ class Worker:
         settings = self._settings.intake
         objects = open_objects(self._settings.objects)
         candidates = Candidates(self._database, self._scan())
-        pool = DecodePool(workers=settings.decode_workers, timeout_s=settings.decode_timeout_s)
-        self._stack.callback(pool.close)
+        pool = self._pool()
         fetcher = Fetcher(
             allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
         )
@@ -207,7 +209,8 @@ class Worker:
         )
         self._freshness = self._fresh()
         way = self._way(lookup, objects, candidates)
-        self._beside = [self._freshness, self._late(way, queue), self._rejudge(way)]
+        preparing = self._preparing(objects, candidates)
+        self._beside = [self._freshness, self._late(way, queue), self._rejudge(way), preparing]
         registry = Registry(
             candidates=candidates,
             uploads=Uploads(self._database),
@@ -216,7 +219,6 @@ class Worker:
             settings=self._settings,
             telemetry=self._telemetry,
             vectors=vectors,
-            words=words,
         )
         return Intake(
             guard=Guard(objects=objects, fetcher=fetcher, candidates=candidates, pool=pool, settings=settings),
@@ -226,6 +228,27 @@ class Worker:
             policy=read_policy(self._settings.policy),
             registry=registry,
             telemetry=self._telemetry,
+            now=now,
+        )
+
+    def _pool(self, *, niceness: int = 0) -> DecodePool:
+        """Processes for as many pictures as `decode_workers`; none starts before the first of them."""
+        settings = self._settings.intake
+        pool = DecodePool(workers=settings.decode_workers, timeout_s=settings.decode_timeout_s, niceness=niceness)
+        self._stack.callback(pool.close)
+        return pool
+
+    def _preparing(self, objects: Objects, candidates: Candidates) -> Preparing:
+        """Prepares originals in processes of its own, so that nothing else waits behind them."""
+        settings, pool = self._settings.intake, self._pool(niceness=NICENESS)
+        return Preparing(
+            queue=PreparationQueue(self._database),
+            candidates=candidates,
+            objects=objects,
+            features=PictureFeatures(objects=objects, pool=pool, settings=settings),
+            words=self._words(pool),
+            telemetry=self._telemetry,
+            settings=settings,
             now=now,
         )
 
@@ -262,6 +285,7 @@ class Worker:
         vocabulary = open_vocabulary()
         return PictureWords(
             index=WordIndex(self._database, vocabulary.name),
+            unprepared=Unprepared(self._database),
             vocabulary=vocabulary,
             pool=pool,
             settings=self._settings.words,
