@@ -182,7 +182,7 @@ class IntakeSettings(Section):
     decode_timeout_s: Annotated[float, Field(gt=0, description="Time for one picture before it is refused.")] = 30
     prepare_lease_s: Annotated[
         float, Field(gt=0, description="After so long an original that a dead worker was preparing is taken up again.")
-    ] = 180
+    ] = 300
     allowed_hosts: Annotated[
         tuple[str, ...], Field(description="Hosts that URLs may name, `*.example.com` included. Empty: no URLs at all.")
     ] = ()

@@ -76,7 +76,7 @@ from services.stream.late import Late
 from services.stream.learn import Learn, Told
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
-from services.stream.preparing import NICENESS, Preparing
+from services.stream.preparing import NICENESS, PATIENCE, Preparing
 from services.stream.registry import Registry
 from services.stream.rejudge import Rejudge
 from services.stream.shadowing import Shadowing
@@ -231,16 +231,17 @@ class Worker:
             now=now,
         )
 
-    def _pool(self, *, niceness: int = 0) -> DecodePool:
+    def _pool(self, *, niceness: int = 0, patience: int = 1) -> DecodePool:
         """Processes for as many pictures as `decode_workers`; none starts before the first of them."""
         settings = self._settings.intake
-        pool = DecodePool(workers=settings.decode_workers, timeout_s=settings.decode_timeout_s, niceness=niceness)
+        timeout_s = patience * settings.decode_timeout_s
+        pool = DecodePool(workers=settings.decode_workers, timeout_s=timeout_s, niceness=niceness)
         self._stack.callback(pool.close)
         return pool
 
     def _preparing(self, objects: Objects, candidates: Candidates) -> Preparing:
         """Prepares originals in processes of its own, so that nothing else waits behind them."""
-        settings, pool = self._settings.intake, self._pool(niceness=NICENESS)
+        settings, pool = self._settings.intake, self._pool(niceness=NICENESS, patience=PATIENCE)
         return Preparing(
             queue=PreparationQueue(self._database),
             candidates=candidates,

@@ -24,7 +24,8 @@ from services.telemetry import Telemetry
 
 log = structlog.get_logger()
 PREPARED = "prepared"
-NICENESS = 5  # of the processes that look at originals: a third of what others get where cores are short
+NICENESS = 5  # of the processes that look at originals: a third of what others get where cores are short,
+PATIENCE = 3  # so that they may take three times as long
 
 
 class Preparing(Beside[Preparation]):

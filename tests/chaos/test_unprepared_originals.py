@@ -29,8 +29,9 @@ async def database(world: World) -> AsyncIterator[Database]:
     await opened.close()
 
 
-async def test_originals_wait_for_their_words_and_not_for_each_other_and_a_killed_worker_loses_none(
-    world: World, database: Database
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_originals_wait_for_their_words_and_not_for_each_other_and_a_worker_that_ends_loses_none(
+    world: World, database: Database, how: str
 ) -> None:
     tenant, unprepared = f"t-{uuid4().hex[:10]}", Unprepared(database)
     originals = [jpeg(picture(next(SEEDS), size=(800, 600)), 80) for _ in range(MANY)]

@@ -82,9 +82,15 @@ class Stream:
         )  # fmt: skip
 
     def preparing(
-        self, *, lease_s: float = 1000, pool: DecodePool | None = None, telemetry: Telemetry | None = None
+        self,
+        *,
+        lease_s: float = 1000,
+        lanes: int = 1,
+        pool: DecodePool | None = None,
+        telemetry: Telemetry | None = None,
     ) -> Preparing:
-        settings, pool = SETTINGS.intake.model_copy(update={"prepare_lease_s": lease_s}), pool or self.giving_way
+        asked = {"prepare_lease_s": lease_s, "decode_workers": lanes}
+        settings, pool = SETTINGS.intake.model_copy(update=asked), pool or self.giving_way
         return Preparing(
             queue=self.queue,
             candidates=Candidates(self.database),
@@ -223,10 +229,10 @@ async def test_what_a_worker_had_in_work_when_it_died_is_prepared_by_another_whe
     assert all([await stream.prepared(number) for number in range(2)])
 
 
-async def test_two_loops_share_the_queue_and_each_original_is_prepared_once(stream: Stream) -> None:
+async def test_two_loops_of_two_lanes_share_the_queue_and_each_original_is_prepared_once(stream: Stream) -> None:
     await stream.register(6)
     each = [open_telemetry(TelemetrySettings(), "test") for _ in range(2)]
-    loops = [asyncio.create_task(stream.preparing(telemetry=telemetry).run()) for telemetry in each]
+    loops = [asyncio.create_task(stream.preparing(lanes=2, telemetry=telemetry).run()) for telemetry in each]
 
     async def none_waits() -> bool:
         return await stream.waiting() == 0
