@@ -24,7 +24,8 @@ MANY = 24
 
 @pytest.fixture
 async def database(world: World) -> AsyncIterator[Database]:
-    opened = await Database.open(world.postgres.dsn, pool_size=2)
+    opened = await Database.open(world.postgres.dsn, pool_size=2, timeout_s=30)
+    await opened.migrate()  # whichever comes first, this or a worker
     yield opened
     await opened.close()
 
