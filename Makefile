@@ -95,8 +95,8 @@ format: setup ## put the code into form
 bench: setup ## measure the stream against the bare model server, side by side
 	$(BIN)/python -m bench --out docs/benchmarks.md
 
-bench-freshness: setup ## how long a registered original takes to be findable, 200 of them at 2 a second
-	$(BIN)/python -m bench.freshness --count 200 --rate 2
+bench-freshness: setup ## how long a registered original takes to be findable, 200 of them at 5 a second
+	$(BIN)/python -m bench.freshness --count 200 --rate 5
 
 bench-search: setup ## how long searches take among 100,000 verdicts
 	$(BIN)/python -m bench.search --verdicts 100000

@@ -27,7 +27,8 @@ from playwright.async_api import Error as BrowserError
 
 from bench.__main__ import ROOT, say
 from services.cli.connections import opened_database, opened_door
-from services.cli.originals import not_findable_within, register_all
+from services.cli.originals import register_all
+from services.cli.originals_waiting import not_prepared_within
 from services.cli.sources import files
 from services.cli.uploading import upload_all, verdicts_of
 from services.clients.cases import Verdicts
@@ -132,8 +133,8 @@ async def _judged(settings: Settings) -> str:
     async with opened_door(settings) as door:
         originals = files([ROOT / "samples" / "originals"])
         events = await register_all(door, originals, source="news agency", tenant=TENANT, sent=lambda: None)
-        if missing := await not_findable_within(settings, events, FINDABLE_S):
-            raise Unavailable("originals", f"not every original can be found: {missing}")
+        if missing := await not_prepared_within(settings, events, FINDABLE_S):
+            raise Unavailable("originals", f"not every original is ready to be found: {missing}")
         uploads = files([ROOT / "samples" / "uploads"])
         sent = await upload_all(door, uploads, tenant=TENANT, sent=lambda: None)
     async with opened_database(settings) as database:

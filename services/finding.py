@@ -17,6 +17,7 @@ from services.clients.embedders import Embedders
 from services.clients.embeddings import Embeddings
 from services.clients.models import Watch
 from services.clients.objects import Objects
+from services.clients.preparation import Unprepared
 from services.clients.stoplist import StopList
 from services.clients.words import WordIndex
 from services.core.events import StoredImage
@@ -106,6 +107,7 @@ def _words(settings: Settings, database: Database, pool: DecodePool) -> PictureW
     vocabulary = open_vocabulary()
     return PictureWords(
         index=WordIndex(database, vocabulary.name),
+        unprepared=Unprepared(database),
         vocabulary=vocabulary,
         pool=pool,
         settings=settings.words,

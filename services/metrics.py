@@ -89,6 +89,17 @@ class Metrics:
         self.index_stale = Gauge(
             "pentimento_index_stale_seconds", "Age of the oldest unregistered original.", registry=registry
         )
+        # Originals that are registered and not prepared yet (found by their hash, not by their parts), and how long the
+        # oldest has waited: what the database says, the same in every process that says it.
+        self.unprepared = Gauge("pentimento_unprepared_originals", "Originals to be prepared.", registry=registry)
+        self.unprepared_oldest = Gauge(
+            "pentimento_unprepared_oldest_seconds", "Age of the oldest of them.", registry=registry
+        )
+        # What became of them. `outcome`: prepared, or why an original is not: object_missing, decoder_crashed, failed
+        # or another code of core/errors.py.
+        self.prepared = Counter(
+            "pentimento_prepared_originals_total", "Originals prepared.", ["outcome"], registry=registry
+        )
         # Uploads in the queue of those that are judged again, and the age of the oldest: what the database says, the
         # same in every process that says it.
         self.late_queued = Gauge("pentimento_late_queued_uploads", "Uploads to be judged again.", registry=registry)

@@ -171,8 +171,18 @@ class IntakeSettings(Section):
         64_000_000
     )
     inline_max_bytes: Annotated[int, Field(gt=0, description="Largest image inside an event.")] = 512_000
-    decode_workers: Annotated[int, Field(ge=1, description="Processes that decode; a crash there harms nobody.")] = 1
+    decode_workers: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Processes that decode; a crash there harms nobody. As many again prepare originals, and give "
+            "way to them.",
+        ),
+    ] = 1
     decode_timeout_s: Annotated[float, Field(gt=0, description="Time for one picture before it is refused.")] = 30
+    prepare_lease_s: Annotated[
+        float, Field(gt=0, description="After so long an original that a dead worker was preparing is taken up again.")
+    ] = 300
     allowed_hosts: Annotated[
         tuple[str, ...], Field(description="Hosts that URLs may name, `*.example.com` included. Empty: no URLs at all.")
     ] = ()

@@ -31,6 +31,7 @@ from services.clients.late import LateQueue, Uploads
 from services.clients.ledger import Ledger
 from services.clients.models import Watch
 from services.clients.objects import Objects
+from services.clients.preparation import PreparationQueue, Unprepared
 from services.clients.rejudge import RejudgeQueue
 from services.clients.review_cases import ReviewCases
 from services.clients.shadows import Shadows
@@ -67,6 +68,7 @@ from services.stream import exits
 from services.stream.app import StreamApp
 from services.stream.backlog import Way
 from services.stream.causes import Causes
+from services.stream.features import PictureFeatures
 from services.stream.freshness import Freshness
 from services.stream.guard import Guard
 from services.stream.intake import Intake
@@ -76,6 +78,7 @@ from services.stream.learn import Learn, Told
 from services.stream.lookup import Lookup
 from services.stream.packing import Packing
 from services.stream.pool import DecodePool
+from services.stream.preparing import NICENESS, PATIENCE, Preparing
 from services.stream.registry import Registry
 from services.stream.rejudge import Rejudge
 from services.stream.shadowing import Shadowing
@@ -102,7 +105,7 @@ class Worker:
         self._telemetry = telemetry
         self._progress = Progress(monotonic)
         self._stack = AsyncExitStack()
-        self._beside: list[Late | Rejudge | Freshness | Packing | Reporting] = []
+        self._beside: list[Late | Rejudge | Preparing | Freshness | Packing | Reporting] = []
         self._freshness: Freshness | None = None
         self._database: Database
         self._sender: EventSender
@@ -189,8 +192,7 @@ class Worker:
         settings = self._settings.intake
         objects = open_objects(self._settings.objects)
         candidates = Candidates(self._database, self._scan())
-        pool = DecodePool(workers=settings.decode_workers, timeout_s=settings.decode_timeout_s)
-        self._stack.callback(pool.close)
+        pool = self._pool()
         fetcher = Fetcher(
             allowed_hosts=settings.allowed_hosts, max_bytes=settings.max_bytes, timeout_s=settings.fetch_timeout_s
         )
@@ -209,7 +211,8 @@ class Worker:
         )
         self._freshness = self._fresh()
         way = self._way(lookup, objects, candidates)
-        self._beside = [self._freshness, self._late(way, queue), self._rejudge(way)]
+        preparing = self._preparing(objects, candidates)
+        self._beside = [self._freshness, self._late(way, queue), self._rejudge(way), preparing]
         if words is not None and self._settings.words.pack:
             self._beside.append(Packing(WordPacking(self._database)))
         registry = Registry(
@@ -220,7 +223,6 @@ class Worker:
             settings=self._settings,
             telemetry=self._telemetry,
             vectors=vectors,
-            words=words,
         )
         return Intake(
             guard=Guard(objects=objects, fetcher=fetcher, candidates=candidates, pool=pool, settings=settings),
@@ -230,6 +232,28 @@ class Worker:
             policy=read_policy(self._settings.policy),
             registry=registry,
             telemetry=self._telemetry,
+            now=now,
+        )
+
+    def _pool(self, *, niceness: int = 0, patience: int = 1) -> DecodePool:
+        """Processes for as many pictures as `decode_workers`; none starts before the first of them."""
+        settings = self._settings.intake
+        timeout_s = patience * settings.decode_timeout_s
+        pool = DecodePool(workers=settings.decode_workers, timeout_s=timeout_s, niceness=niceness)
+        self._stack.callback(pool.close)
+        return pool
+
+    def _preparing(self, objects: Objects, candidates: Candidates) -> Preparing:
+        """Prepares originals in processes of its own, so that nothing else waits behind them."""
+        settings, pool = self._settings.intake, self._pool(niceness=NICENESS, patience=PATIENCE)
+        return Preparing(
+            queue=PreparationQueue(self._database),
+            candidates=candidates,
+            objects=objects,
+            features=PictureFeatures(objects=objects, pool=pool, settings=settings),
+            words=self._words(pool),
+            telemetry=self._telemetry,
+            settings=settings,
             now=now,
         )
 
@@ -266,6 +290,7 @@ class Worker:
         vocabulary = open_vocabulary()
         return PictureWords(
             index=WordIndex(self._database, vocabulary.name),
+            unprepared=Unprepared(self._database),
             vocabulary=vocabulary,
             pool=pool,
             settings=self._settings.words,

@@ -17,7 +17,8 @@ from bench.experiment_loop.forgeries import Forgery
 from services.cli.connections import opened_database, opened_door
 from services.cli.learn_annotate import annotated
 from services.cli.learn_samples import added
-from services.cli.originals import not_findable_within, register_all
+from services.cli.originals import register_all
+from services.cli.originals_waiting import not_prepared_within
 from services.cli.sources import FileSource
 from services.cli.uploading import upload_all, verdicts_of
 from services.clients.cases import HardCases, Verdicts
@@ -51,8 +52,8 @@ async def learned(settings: Settings, those: Sequence[Forgery], folder: Path, si
     originals, uploads = _written(those, folder)
     async with opened_door(settings) as door:
         events = await register_all(door, originals, source="experiment", tenant=TENANT, sent=lambda: None)
-        if missing := await not_findable_within(settings, events, FINDABLE_S):
-            raise Unavailable("originals", f"{len(missing)} originals cannot be found by lookup")
+        if missing := await not_prepared_within(settings, events, FINDABLE_S):
+            raise Unavailable("originals", f"{len(missing)} originals are not ready to be found")
         sent = await upload_all(door, uploads, tenant=TENANT, sent=lambda: None)
     async with opened_database(settings) as database:
         verdicts = await verdicts_of(Verdicts(database), sent, timeout_s=JUDGED_S, arrived=lambda: None)

@@ -126,6 +126,13 @@ ALERTS = (
         "An original has waited {{ $value }} s to be registered",
     ),
     Alert(
+        "PentimentoOriginalsUnprepared",
+        "ticket",
+        "max(pentimento_unprepared_oldest_seconds) > 3600",
+        "15m",
+        "An original has waited more than an hour to be found by its parts",
+    ),
+    Alert(
         "PentimentoLateOriginalsWaiting",
         "ticket",
         "max(pentimento_late_oldest_seconds) > 3600",

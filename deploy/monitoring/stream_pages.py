@@ -117,6 +117,18 @@ LAGS = Dashboard(
             unit="s",
         ),
         Panel(
+            "Originals to be prepared",
+            "Registered and found as a whole, not yet by their parts.",
+            (("max(pentimento_unprepared_originals)", "originals"),),
+        ),
+        Panel(
+            "Age of the oldest original to be prepared",
+            "How long uploads are sought without the parts of some originals.",
+            (("max(pentimento_unprepared_oldest_seconds)", "age"),),
+            unit="s",
+            limit=3600,
+        ),
+        Panel(
             "Queues of those judged again",
             "Because of a late original, or of a new model.",
             (

@@ -22,7 +22,8 @@ import typer
 from services.cli.connections import Door, messages, opened_database, opened_door
 from services.cli.console import fail, note, progress, settings_of, wrong_use
 from services.cli.demo_report import Result, Truth, read_truths, write_report
-from services.cli.originals import not_findable_within, register_all
+from services.cli.originals import register_all
+from services.cli.originals_waiting import not_prepared_within
 from services.cli.sources import FileSource, Source, files
 from services.cli.uploading import upload_all, verdicts_of
 from services.clients.cases import Verdicts
@@ -36,7 +37,7 @@ from services.local.state import Phase, StackState
 from services.opening import kafka_connection
 from services.settings import Settings
 
-FINDABLE_S = 60.0
+FINDABLE_S = 120.0
 JUDGED_S = 180.0
 DRAINED_S = 20.0
 LOOK_S = 0.2  # between two looks at the lag
@@ -106,10 +107,10 @@ async def _register(settings: Settings, door: Door, originals: Sequence[FileSour
     with progress() as bar:
         task = bar.add_task("registering originals", total=len(originals))
         events = await register_all(door, originals, source="demo", tenant=tenant, sent=lambda: bar.advance(task))
-    missing = await not_findable_within(settings, events, FINDABLE_S)
+    missing = await not_prepared_within(settings, events, FINDABLE_S)
     if missing or len(events) < len(originals):
         named = "; ".join(f"{name}: {why}" for name, why in missing.items()) or "see above"
-        raise Unavailable("originals", f"not every original can be found by lookup: {named}")
+        raise Unavailable("originals", f"not every original is ready to be found: {named}")
     note(f"{len(originals)} originals registered")
 
 

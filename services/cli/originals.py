@@ -1,6 +1,7 @@
 """`pentimento originals add`: pictures that a trusted library vouches for.
 
-In: files and folders. Out: one `OriginalRegistered` event each; then it waits until lookup finds them.
+In: files and folders. Out: one `OriginalRegistered` event each; then it waits until lookup finds them, and until they
+are prepared.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,31 +17,24 @@ from typing import Annotated
 
 import typer
 
-from services.cli.connections import Door, opened_database, opened_door
+from services.cli.connections import Door, opened_door
 from services.cli.console import (
     DataOption,
     JsonOption,
     TenantOption,
     complain,
     fail,
+    note,
     progress,
     settings_of,
     write_lines,
     write_table,
 )
-from services.cli.replay import waiting_letters
+from services.cli.originals_waiting import Registered, not_findable_within, unprepared_within
 from services.cli.sources import FileSource, files
-from services.cli.uploading import ASK_FIRST_S, ASK_LATER_S, AT_ONCE
-from services.clients.candidates import Candidates, Exempt
-from services.core import topology
+from services.cli.uploading import AT_ONCE
 from services.core.events import OriginalRegistered
 from services.settings import Settings
-
-SAME_HASH = 50  # pictures of one PDQ hash that are looked through
-LETTERS_EVERY_S = 2.0  # between two looks at the dead letters while originals are awaited
-
-Registered = tuple[OriginalRegistered, str]
-"""The event of an original, and the SHA-256 of its bytes."""
 
 originals = typer.Typer(help="Register, list and remove trusted originals.", no_args_is_help=True)
 
@@ -66,14 +60,20 @@ def add(
     with progress() as bar:
         task = bar.add_task("registering", total=len(chosen))
         events = asyncio.run(_registered(settings, chosen, source, tenant, lambda: bar.advance(task)))
-    missing = asyncio.run(not_findable_within(settings, events, timeout_s)) if wait else {}
+    missing, unprepared = asyncio.run(_awaited(settings, events, timeout_s)) if wait else ({}, set[str]())
     rows = [(event, digest, event.original_id not in missing) for event, digest in events]
     if as_json:
-        write_lines(facts(event, digest, findable=there and wait) for event, digest, there in rows)
+        write_lines(
+            facts(event, digest, findable=there and wait)
+            | {"prepared": there and wait and event.original_id not in unprepared}
+            for event, digest, there in rows
+        )
     else:
         write_table(("original id", "file"), ((e.original_id, e.filename or "") for e, _, there in rows if there))
     for name, why in missing.items():
         complain(not_found(name, why))
+    if unprepared:
+        note(f"{len(unprepared)} of them are found whole so far; `intake` goes on making them findable by their parts")
     if missing or len(events) < len(chosen):
         fail(f"{len(missing) + len(chosen) - len(events)} of {len(chosen)} originals were not registered")
 
@@ -112,49 +112,6 @@ async def register(door: Door, picture: FileSource, *, source: str, tenant: str)
     )
     await door.send(event)
     return event, digest
-
-
-async def not_findable(
-    candidates: Candidates,
-    events: Iterable[Registered],
-    *,
-    timeout_s: float,
-    refusals: Callable[[], Awaitable[Mapping[str, str]]],
-) -> dict[str, str]:
-    """Waits until lookup finds the originals (events with SHA-256). Those that it does not find: id to reason.
-
-    `refusals` says which were refused, and is asked now and then. Raises Unavailable.
-    """
-    waiting = {event.original_id: (event.tenant, digest) for event, digest in events}
-    refused: dict[str, str] = {}
-    began, pause = time.monotonic(), ASK_FIRST_S
-    asked = began
-    while waiting:
-        waiting = {name: where for name, where in waiting.items() if not await _findable(candidates, *where)}
-        now = time.monotonic()
-        if waiting and now - asked > LETTERS_EVERY_S:
-            asked = now
-            said = await refusals()
-            refused |= {name: said[name] for name in waiting if name in said}
-            waiting = {name: where for name, where in waiting.items() if name not in refused}
-        if waiting and now - began > timeout_s:
-            return refused | dict.fromkeys(waiting, f"nothing heard of it after {timeout_s:g} s; is `intake` running?")
-        if waiting:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, ASK_LATER_S)
-    return refused
-
-
-async def _findable(candidates: Candidates, tenant: str, digest: str) -> bool:
-    """Whether a lookup for the very same picture would meet it as a trusted original of the tenant."""
-    known = await candidates.known(digest)
-    if known is None:
-        return False
-    # By its bytes: one on the stop list is met by nothing else.
-    same = await candidates.nearest(
-        tenant, known[1], max_distance=0, limit=SAME_HASH, trusted=True, exempt=Exempt(digest)
-    )
-    return any(neighbour.picture.image.sha256 == digest for neighbour in same)
 
 
 async def register_all(
@@ -200,23 +157,18 @@ async def register_each(
     return await asyncio.gather(*(one(number, *each) for number, each in enumerate(chosen)))
 
 
-async def not_findable_within(settings: Settings, events: Sequence[Registered], timeout_s: float) -> dict[str, str]:
-    """As `not_findable`, with the database and the dead letters of these settings."""
-    since = min((event.registered_at for event, _ in events), default=datetime.now(UTC))
-
-    async def refusals() -> dict[str, str]:
-        return {
-            letter.source_key.decode(errors="replace"): letter.message
-            for letter in await waiting_letters(settings)
-            if letter.source_topic == topology.ORIGINALS and letter.source_key and letter.failed_at >= since
-        }
-
-    async with opened_database(settings) as database:
-        return await not_findable(Candidates(database), events, timeout_s=timeout_s, refusals=refusals)
-
-
 async def _registered(
     settings: Settings, chosen: Sequence[FileSource], source: str, tenant: str, sent: Callable[[], None]
 ) -> list[Registered]:
     async with opened_door(settings) as door:
         return await register_all(door, chosen, source=source, tenant=tenant, sent=sent)
+
+
+async def _awaited(
+    settings: Settings, events: Sequence[Registered], timeout_s: float
+) -> tuple[dict[str, str], set[str]]:
+    """Those that lookup does not find in time, id to reason; and those that it finds, but not by their parts."""
+    until = time.monotonic() + timeout_s
+    missing = await not_findable_within(settings, events, timeout_s)
+    found = [each for each in events if each[0].original_id not in missing]
+    return missing, set(await unprepared_within(settings, found, until - time.monotonic()))

@@ -32,7 +32,8 @@ from services.cli.console import (
     write_table,
 )
 from services.cli.manifest import BadRow, Row, SentRows, read_manifest
-from services.cli.originals import Registered, facts, not_findable_within, not_found, register_each, unread
+from services.cli.originals import facts, not_found, register_each, unread
+from services.cli.originals_waiting import Registered, not_findable_within
 from services.core.errors import Unavailable
 from services.settings import Settings
 

@@ -1,7 +1,8 @@
 """`pentimento originals reindex --words`: visual words for originals that were registered without them.
 
 In: registered originals that have no words yet. Out: their words. Nothing is noted on the way: what is missing is
-looked up anew, so that a run that was stopped goes on where it was.
+looked up anew, so that a run that was stopped goes on where it was. What waits to be prepared by `intake` is kept from
+it while it is in work here, and then waits no longer: local features are made when somebody asks for them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from services.cli.connections import opened_database
 from services.cli.console import complain, fail, note, progress, write_lines
 from services.clients.candidates import Picture
 from services.clients.objects import Objects
+from services.clients.preparation import Unprepared
 from services.clients.word_packing import WordPacking
 from services.clients.words import WordIndex
 from services.core.errors import Rejected
@@ -59,6 +61,7 @@ def reindex_words(settings: Settings, tenant: str | None, workers: int, as_json:
 @dataclass(frozen=True, slots=True)
 class _Run:
     index: WordIndex
+    unprepared: Unprepared
     objects: Objects
     pool: DecodePool
     vocabulary: Vocabulary
@@ -73,6 +76,7 @@ class _Run:
         except Rejected as why:
             return f"{why.message} ({why.code})"
         await self.index.add(picture, words)
+        await self.unprepared.remove([picture])
         return None
 
 
@@ -87,7 +91,8 @@ async def worded(
     pool = DecodePool(workers=workers, timeout_s=settings.intake.decode_timeout_s)
     try:
         async with opened_database(settings) as database:
-            run = _Run(WordIndex(database, vocabulary.name), objects, pool, vocabulary, settings)
+            index, unprepared = WordIndex(database, vocabulary.name), Unprepared(database)
+            run = _Run(index, unprepared, objects, pool, vocabulary, settings)
             total(await run.index.missing_count(tenant))
             done = await _all(run, tenant, workers, settled)
             packing = WordPacking(database)
@@ -102,6 +107,7 @@ async def worded(
 async def _all(run: _Run, tenant: str | None, workers: int, settled: Callable[[], None]) -> Worded:
     done, failed = 0, list[tuple[Picture, str]]()
     while page := await run.index.missing(tenant, limit=workers * PAGE_EACH, but=[each for each, _ in failed]):
+        await run.unprepared.hold(page, for_s=run.settings.intake.prepare_lease_s)
         for picture, why in zip(page, await asyncio.gather(*(run.one(each) for each in page)), strict=True):
             settled()
             if why is None:

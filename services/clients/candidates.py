@@ -111,7 +111,8 @@ class Candidates:
 
     async def register(self, picture: Picture) -> None:
         """Make a picture findable. Repeating it changes nothing, and so does the order of registrations: of the same
-        content, tenant and trust the earliest registration stays, with its id and source.
+        content, tenant and trust the earliest registration stays, with its id and source. A trusted one waits to be
+        prepared from then on (`preparation.py`), each time anew.
         """
         async with self._database.connection() as connection:
             await connection.execute(_REGISTER, _parameters(picture))
@@ -253,19 +254,28 @@ class Geometries:
             await cursor.executemany(_REMEMBER, rows)
 
 
+# The last part sees what was registered before; what this statement registers it is only told.
 _REGISTER = """
 with facts as (
     insert into content (sha256, object_key, size_bytes, width, height, format, pdq, pdq_quality, jpeg_quantisation)
     values (%(sha256)s, %(object_key)s, %(size_bytes)s, %(width)s, %(height)s, %(format)s, %(pdq)s, %(pdq_quality)s,
             %(jpeg_quantisation)s)
     on conflict (sha256) do nothing
+),
+registered as (
+    insert into candidate (tenant, sha256, trusted, original_id, source, registered_at, pdq, pdq_quality)
+    values (%(tenant)s, %(sha256)s, %(trusted)s, %(original_id)s, %(source)s, %(registered_at)s, %(bits)s::bit(256),
+            %(pdq_quality)s)
+    on conflict (tenant, sha256, trusted) do update
+        set original_id = excluded.original_id, source = excluded.source, registered_at = excluded.registered_at
+        where (excluded.registered_at, excluded.original_id) < (candidate.registered_at, candidate.original_id)
+    returning seq
 )
-insert into candidate (tenant, sha256, trusted, original_id, source, registered_at, pdq, pdq_quality)
-values (%(tenant)s, %(sha256)s, %(trusted)s, %(original_id)s, %(source)s, %(registered_at)s, %(bits)s::bit(256),
-        %(pdq_quality)s)
-on conflict (tenant, sha256, trusted) do update
-    set original_id = excluded.original_id, source = excluded.source, registered_at = excluded.registered_at
-    where (excluded.registered_at, excluded.original_id) < (candidate.registered_at, candidate.original_id)
+insert into unprepared (seq, tenant)
+select seq, %(tenant)s from registered where %(trusted)s
+union
+select seq, tenant from candidate where tenant = %(tenant)s and sha256 = %(sha256)s and trusted and %(trusted)s
+on conflict do nothing
 """
 
 _WITHDRAW = """

@@ -23,7 +23,7 @@ REMOVED = (
     "webhook", "review_outcome", "review_mask", "review_member", "review_decision", "review_claim", "review_honeypot",
     "review_case", "rejudge", "late", "late_cut", "late_tenant", "shadow", "hard_case_reason", "hard_case",
     "annotation", "sample", "review", "verdict", "verdict_history", "ledger", "audit_upload", "upload", "embedding",
-    "candidate", "stop_entry", "word_space",
+    "unprepared", "candidate", "stop_entry", "word_space",
 )  # fmt: skip
 """Tables with tenants, rows before what they refer to."""
 

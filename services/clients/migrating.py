@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection as AlchemyConnection
 
-REVISIONS = ("0001", "0002", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Alembic's history, oldest first; a test holds the two together. Who has nothing to do never loads alembic."""
 
 LEAST_PGVECTOR = (0, 8)  # the first with iterative index scans

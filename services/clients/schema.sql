@@ -175,6 +175,21 @@ begin
 end $$;
 create or replace trigger forget_words after delete on worded for each row execute function forget_words();
 
+-- -- preparation.py -------------------------------------------------------------------------------------------------
+
+-- Originals that are registered, and found by their hash, but not prepared yet: not found by their parts. Written by the
+-- statement that registers, so that none is forgotten. Whoever prepares one leases it: what was not settled is due again.
+create table if not exists unprepared (
+    seq      bigint primary key references candidate (seq) on delete cascade,
+    tenant   text not null,
+    since    timestamptz not null default now(),
+    due_at   timestamptz not null default now(),
+    attempts integer not null default 0
+);
+create index if not exists unprepared_due on unprepared (due_at, seq);
+create index if not exists unprepared_oldest on unprepared (since);
+create index if not exists unprepared_of_tenant on unprepared (tenant);
+
 -- -- late.py ---------------------------------------------------------------------------------------------------------
 
 -- Which uploads had a content. `candidate` keeps a content once; a late original concerns each of them.

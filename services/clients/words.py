@@ -98,6 +98,13 @@ class WordIndex:
             row = await (await connection.execute(_MISSING_COUNT, query)).fetchone()
         return row["pictures"] if row else 0
 
+    async def lacking(self, picture: Picture) -> bool:
+        """Whether a picture is a trusted original that has no words yet."""
+        query = {"tenant": picture.tenant, "vocabulary": self._vocabulary, "sha256": picture.image.sha256}
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_LACKING, query)).fetchone()
+        return row is not None
+
     async def _space(self, tenant: str) -> int:
         """The number of the tenant's space. It is looked up each time: an erased tenant has another one."""
         query = {"tenant": tenant, "vocabulary": self._vocabulary}
@@ -168,6 +175,7 @@ from candidate join content using (sha256)
 where {_HAS_NONE} and candidate.tenant || '/' || candidate.sha256 <> all(%(but)s::text[])
 order by candidate.seq limit %(limit)s
 """
+_LACKING = f"select 1 from candidate where sha256 = %(sha256)s and {_HAS_NONE}"
 _MISSING_COUNT = f"select count(*) as pictures from candidate where {_HAS_NONE}"
 
 

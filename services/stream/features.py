@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/octet-stream"
 
 
 class PictureFeatures:
-    """Features of registered pictures. Every method raises `Unavailable` or `Broken` only."""
+    """Features of registered pictures. Every method raises `Unavailable` or `Broken`, and no other but `keep`."""
 
     def __init__(self, *, objects: Objects, pool: DecodePool, settings: IntakeSettings) -> None:
         self._objects = objects
@@ -41,14 +41,23 @@ class PictureFeatures:
         except Rejected as why:
             log.warning("original_missing", original_id=picture.original_id, why=str(why))
             return None
-        return await self.keep(picture, data)
-
-    async def keep(self, picture: Picture, data: bytes) -> bytes | None:
-        """Looks at a picture, whose bytes are given, and keeps its features; None where it cannot be opened."""
         try:
-            features = await self._pool.run(features_of, data, max_pixels=self._settings.max_pixels)
+            return await self.keep(picture, data)
         except Rejected as why:
             log.warning("no_features", original_id=picture.original_id, code=why.code, why=str(why))
             return None
+
+    async def there(self, picture: Picture) -> bool:
+        """Whether the picture was looked at already."""
+        return await self._objects.exists(features_key(picture.image.sha256, METHOD))
+
+    async def keep(self, picture: Picture, data: bytes) -> bytes:
+        """Looks at a picture, whose bytes are given, and keeps its features. Raises Rejected where it cannot be
+        opened."""
+        features = await self._pool.run(features_of, data, max_pixels=self._settings.max_pixels)
         await self._objects.put(features_key(picture.image.sha256, METHOD), features, MEDIA_TYPE)
         return features
+
+    async def forget(self, picture: Picture) -> None:
+        """Removes what was kept of a picture."""
+        await self._objects.delete(features_key(picture.image.sha256, METHOD))

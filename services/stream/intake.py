@@ -66,13 +66,11 @@ class Intake:
         return (await self._lookup.intaken(upload, known, found, timings),)
 
     async def original(self, original: OriginalRegistered) -> Sequence[ImageIntaken]:
-        """Registers a trusted original. Raises Rejected where it is no usable picture."""
+        """Registers a trusted original, to be prepared later. Raises Rejected where it is no usable picture."""
         known = await self._guard.accept(original.image, None, Timings(self._telemetry))
         picture = _picture(original, known)
         await self._registry.original(picture)
         await self._registry.embedded(picture, known)
-        await self._registry.worded(picture, known)
-        await self._lookup.prepare(picture, known)
         return ()
 
 

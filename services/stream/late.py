@@ -18,7 +18,8 @@ from services.core.judge.late import cause, revised, why_not
 from services.core.judge.route import Route, route
 from services.core.policy import Policy
 from services.settings import IntakeSettings, LateSettings
-from services.stream.backlog import LOOK_S, Backlog, Serving, Way
+from services.stream.backlog import Backlog, Serving, Way
+from services.stream.beside import LOOK_S
 from services.stream.guard import Known
 from services.telemetry import Telemetry
 

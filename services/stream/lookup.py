@@ -30,10 +30,11 @@ NO_FIT = Geometry(0, 0.0, None)
 
 
 # Notes of an upload: pictures on the stop list were passed over; originals may be missing that only vectors would find,
-# since not all have some, or the upload has none.
+# since not all have some, or the upload has none; or that only visual words would find, since some wait to get theirs.
 STOP_LISTED = "stop_listed"
 EMBEDDINGS_INCOMPLETE = "embeddings_incomplete"
 NOT_EMBEDDED = "not_embedded"
+WORDS_INCOMPLETE = "words_incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,9 @@ class Lookup:
     async def search(self, tenant: str, known: Known) -> Found:
         """As `find`, with notes about what was passed over or could not be sought."""
         embedding = await self._embedding(known)
-        candidates = await self._found(tenant, known, embedding)
-        notes = (*known.notes, *await self._notes(tenant, known, embedding))
+        candidates, missed = await self._found(tenant, known, embedding)
+        notes = (*known.notes, *await self._notes(tenant, known, embedding), *missed)
         return Found(candidates, notes, None if embedding is None else embedding.embedder)
-
-    async def prepare(self, picture: Picture, known: Known) -> None:
-        """Looks at a registered original once, so that no verification has to."""
-        await self._features.keep(picture, known.data)
 
     async def intaken(
         self,
@@ -108,7 +105,7 @@ class Lookup:
 
     async def find(self, tenant: str, known: Known) -> tuple[Candidate, ...]:
         """Near pictures by PDQ and by vectors, geometrically verified, best first."""
-        return await self._found(tenant, known, await self._embedding(known))
+        return (await self._found(tenant, known, await self._embedding(known)))[0]
 
     async def _embedding(self, known: Known) -> Embedding | None:
         """The upload's vectors, where the second stage is on and the embedder can open the upload."""
@@ -116,14 +113,19 @@ class Lookup:
             return None
         return known.embedding or await self._vectors.of(known.data)
 
-    async def _found(self, tenant: str, known: Known, embedding: Embedding | None) -> tuple[Candidate, ...]:
+    async def _found(
+        self, tenant: str, known: Known, embedding: Embedding | None
+    ) -> tuple[tuple[Candidate, ...], list[str]]:
+        """What was found, best first, and notes about what the search by words may have missed."""
         near = await self._near(tenant, known, embedding)
-        found = await self._confirmed(known, near)
+        found, notes = await self._confirmed(known, near), list[str]()
         if self._words is not None and not any(each.overlap >= MOST for each in found):
+            if not await self._words.complete(tenant):
+                notes.append(WORDS_INCOMPLETE)
             there = {neighbour.picture.image.sha256 for neighbour in near}
             pictures = [each for each in await self._words.near(tenant, known.data) if each.image.sha256 not in there]
             found += await self._confirmed(known, [self._neighbour(picture, known) for picture in pictures])
-        return rank(found, upload_sha256=known.image.sha256)
+        return rank(found, upload_sha256=known.image.sha256), notes
 
     async def _confirmed(self, known: Known, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         """Each neighbour with what geometry says of it, confirmed or not."""

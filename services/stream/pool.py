@@ -30,11 +30,15 @@ MEMORY_BYTES = 6 * 2**30  # address space of one process; a 64-megapixel picture
 
 
 class DecodePool:
-    """A process pool that survives its work; what kills a process alone is Rejected("decoder_crashed")."""
+    """A process pool that survives its work; what kills a process alone is Rejected("decoder_crashed").
 
-    def __init__(self, *, workers: int, timeout_s: float) -> None:
+    `niceness` is how far its processes give way to others, as of `nice`: 0 not at all.
+    """
+
+    def __init__(self, *, workers: int, timeout_s: float, niceness: int = 0) -> None:
         self._workers = workers
         self._timeout_s = timeout_s
+        self._niceness = niceness
         self._executor = self._fresh()
         self._alone = asyncio.Lock()
         self._places = asyncio.Semaphore(workers)  # so that the time limit measures work, not waiting
@@ -76,7 +80,7 @@ class DecodePool:
             max_workers=workers or self._workers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_process,
-            initargs=(os.getpid(),),
+            initargs=(os.getpid(), self._niceness),
         )
 
     def _replace(self, broken: ProcessPoolExecutor) -> None:
@@ -89,12 +93,13 @@ class DecodePool:
         _kill(self._executor)
 
 
-def _start_process(parent: int) -> None:
+def _start_process(parent: int, niceness: int) -> None:
     """Dies with its parent, keeps to one thread, has a memory limit, leaves signals for the worker to the worker."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent died before we asked to be told
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(niceness)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     import cv2
 

@@ -20,7 +20,6 @@ from services.settings import Settings
 from services.stream.guard import Known
 from services.stream.late import queue_uploads
 from services.stream.vectors import PictureVectors
-from services.stream.words import PictureWords
 from services.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -39,7 +38,6 @@ class Registry:
         settings: Settings,
         telemetry: Telemetry,
         vectors: PictureVectors | None = None,
-        words: PictureWords | None = None,
     ) -> None:
         self._candidates = candidates
         self._uploads = uploads
@@ -49,7 +47,6 @@ class Registry:
         self._rules = stop_rules(settings.stop_list)
         self._telemetry = telemetry
         self._vectors = vectors
-        self._words = words
 
     async def upload(self, picture: Picture) -> None:
         """An upload: of use to later uploads, and to be judged again when an original comes that it matches."""
@@ -58,7 +55,8 @@ class Registry:
         await self._stopped(picture)
 
     async def original(self, picture: Picture) -> None:
-        """A trusted original. The earlier uploads that match it are queued to be judged again."""
+        """A trusted original, which waits to be prepared from then on (`preparing.py`). The earlier uploads that match
+        it are queued to be judged again."""
         await self._candidates.register(picture)
         stopped = await self._stopped(picture)
         await queue_uploads(
@@ -81,11 +79,6 @@ class Registry:
         embedding = await self._vectors.of(known.data)
         await self._vectors.keep(picture, embedding)
         return replace(known, embedding=embedding)
-
-    async def worded(self, picture: Picture, known: Known) -> None:
-        """Makes a registered original findable by any part of it, where visual words are on."""
-        if self._words is not None:
-            await self._words.keep(picture, known.data)
 
     async def _stopped(self, picture: Picture) -> Reason | None:
         """Why the picture is on the stop list, if it is."""

@@ -19,7 +19,8 @@ from services.core.events import ImageIntaken, Rejudging, VerdictReached
 from services.core.judge.rejudge import MODELS_CHANGED, cause, revised, served_by_others, why_not
 from services.core.judge.route import Route
 from services.settings import RejudgeSettings
-from services.stream.backlog import LOOK_S, Backlog, Serving, Way
+from services.stream.backlog import Backlog, Serving, Way
+from services.stream.beside import LOOK_S
 from services.stream.guard import Known
 from services.telemetry import Telemetry
 

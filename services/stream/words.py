@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from services.clients.candidates import Picture
+from services.clients.preparation import Unprepared
 from services.clients.words import WordIndex
 from services.core.errors import Rejected
 from services.core.intake.words import STORED, VisualWords, Vocabulary, agreed, words_of
@@ -21,24 +22,41 @@ log = structlog.get_logger()
 
 
 class PictureWords:
-    """The last stage of lookup. Every method raises `Unavailable` or `Broken` only."""
+    """The last stage of lookup. Every method raises `Unavailable` or `Broken`, and no other but `keep`."""
 
     def __init__(
-        self, *, index: WordIndex, vocabulary: Vocabulary, pool: DecodePool, settings: WordSettings, max_pixels: int
+        self,
+        *,
+        index: WordIndex,
+        unprepared: Unprepared,
+        vocabulary: Vocabulary,
+        pool: DecodePool,
+        settings: WordSettings,
+        max_pixels: int,
     ) -> None:
         self._index = index
+        self._unprepared = unprepared
         self._vocabulary = vocabulary
         self._pool = pool
         self._settings = settings
         self._max_pixels = max_pixels
 
     async def keep(self, picture: Picture, data: bytes) -> None:
-        """Make a trusted original findable by any part of it. Earlier uploads are left to the other stages."""
-        if not picture.trusted:
-            return
-        words = await self._seen(data, most=STORED)
-        if words is not None:
-            await self._index.add(picture, words)
+        """Make a trusted original findable by any part of it. Earlier uploads are left to the other stages.
+
+        Raises Rejected where it cannot be opened, or its process died.
+        """
+        if picture.trusted:
+            await self._index.add(picture, await self._words(data, most=STORED))
+
+    async def lacking(self, picture: Picture) -> bool:
+        """Whether a registered original has no words yet."""
+        return await self._index.lacking(picture)
+
+    async def complete(self, tenant: str) -> bool:
+        """Whether every original of the tenant has the words that it can have. Asked before a search, it says whether
+        that search can have missed one."""
+        return not await self._unprepared.any(tenant)
 
     async def near(self, tenant: str, data: bytes) -> list[Picture]:
         """Originals that share a part with an upload, the surest first; at most as many as there are places."""
@@ -51,10 +69,13 @@ class PictureWords:
         votes = await asyncio.to_thread(partial(agreed, words, shared, most=self._settings.places))
         return await self._index.pictures([number for number, _ in votes])
 
-    async def _seen(self, data: bytes, **most: int) -> VisualWords | None:
-        """A picture's words; None where its process died or took too long, which the picture is not refused for."""
+    async def _seen(self, data: bytes) -> VisualWords | None:
+        """An upload's words; None where its process died or took too long, which the upload is not refused for."""
         try:
-            return await self._pool.run(words_of, data, self._vocabulary, max_pixels=self._max_pixels, **most)
+            return await self._words(data)
         except Rejected as why:
             log.warning("no_words", code=why.code, why=str(why))
             return None
+
+    async def _words(self, data: bytes, **most: int) -> VisualWords:
+        return await self._pool.run(words_of, data, self._vocabulary, max_pixels=self._max_pixels, **most)

@@ -99,6 +99,7 @@ class World:
             "PENTIMENTO_LATE__LEASE_S": "3",
             "PENTIMENTO_REJUDGE__LEASE_S": "3",
             "PENTIMENTO_INTAKE__INDEX_STALE_S": "2",
+            "PENTIMENTO_INTAKE__PREPARE_LEASE_S": "3",
             "PENTIMENTO_INTAKE__DECODE_TIMEOUT_S": "120",  # of a busy machine: what is tested is not its speed
             "PENTIMENTO_TELEMETRY__TRACE_FILE": str(self.folder / "spans.jsonl"),
         }

@@ -38,7 +38,7 @@ def tenant() -> str:
 
 def test_an_upload_is_compared_with_the_original_that_was_added_before(on_stack: Pentimento, tenant: str) -> None:
     (added,) = on_stack("originals", "add", ORIGINALS / "windmill.jpg", "--tenant", tenant, "--json").lines
-    assert added["findable"]
+    assert (added["findable"], added["prepared"]) == (True, True)
     told = on_stack("submit", UPLOADS / "windmill-giraffe.jpg", "--tenant", tenant, "--wait", "--json")
     assert told.status == 0, told.stderr
     (verdict,) = told.lines

@@ -20,6 +20,7 @@ from services.clients.candidates import Candidates, Originals, Picture
 from services.clients.database import Database
 from services.clients.embedders import Embedders
 from services.clients.objects import Objects
+from services.clients.preparation import PreparationQueue
 from services.clients.words import WordIndex
 from services.core.errors import Unavailable
 from services.core.intake.examine import Limits, examine
@@ -158,7 +159,11 @@ async def test_originals_without_visual_words_get_them_and_what_cannot_be_read_i
         objects=ObjectSettings(url=tmp_path.as_uri()),
     )
     index, told = WordIndex(library.database, open_vocabulary().name), list[int]()
+    queue = PreparationQueue(library.database)
+    assert (await queue.waiting())[0] == 4
     done = await worded(settings, None, 1, total=told.append, settled=lambda: None)
     assert (done.done, [each.original_id for each, _ in done.failed], told) == (3, ["id-gone"], [4])
     assert [each.original_id for each in await index.missing(None, limit=9)] == ["id-gone"]
     assert await worded(settings, "other", 1, total=told.append, settled=lambda: None) == Worded(0, ())
+    assert (await queue.waiting())[0] == 1  # whoever has words waits no longer to be prepared
+    assert await queue.claim(lease_s=1) is None  # and the one that failed was kept from being tried twice at once

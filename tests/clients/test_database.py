@@ -50,7 +50,7 @@ async def test_a_database_of_version_2_gets_its_uploads_and_everything_new(fresh
         await connection.execute("alter table candidate drop column stopped_by")
         await connection.execute(
             "drop table upload, late, late_cut, late_pace, late_tenant, stop_entry, embedding, embedder, annotation, "
-            "visual_word, worded, word_space, model_version, promotion, shadow, rejudge, rejudge_run, "
+            "unprepared, visual_word, worded, word_space, model_version, promotion, shadow, rejudge, rejudge_run, "
             "dataset_sample, dataset_shard, dataset_version, sample, sample_picture, sample_group, erasure, round, "
             "person, api_token, web_session, sign_in_ticket, sign_in_flow, sign_in_failure, audit, audit_upload, "
             "webhook_attempt, webhook_delivery, webhook, kept_answer, "

@@ -16,11 +16,13 @@ import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg.types.json import Jsonb
 
 from services.clients import migrating
-from services.clients.candidates import Candidates
+from services.clients.candidates import Candidates, bits
 from services.clients.database import Database
 from services.clients.ledger import Ledger
+from services.clients.preparation import PreparationQueue
 from services.core.errors import Broken, Unavailable
 from services.local.postgres import Postgres, programs_folder
 from tests.clients.conftest import dsn_of
@@ -33,6 +35,15 @@ WHAT_AN_OLD_RELEASE_DOES_AT_ITS_START = """
 select pg_advisory_xact_lock(1885695604);
 create extension if not exists vector;
 create table if not exists schema_version (version integer primary key, applied_at timestamptz default now());
+"""
+WHAT_AN_OLD_RELEASE_REGISTERS = """
+with facts as (
+    insert into content (sha256, object_key, size_bytes, width, height, format, pdq, pdq_quality, jpeg_quantisation)
+    values (%(sha256)s, %(object_key)s, %(size_bytes)s, %(width)s, %(height)s, %(format)s, %(pdq)s, %(pdq_quality)s,
+            %(tables)s)
+)
+insert into candidate (tenant, sha256, trusted, original_id, source, registered_at, pdq, pdq_quality)
+values ('acme', %(sha256)s, true, 'o-1', 'library', now(), %(bits)s::bit(256), %(pdq_quality)s)
 """
 INVALID = "select indexrelid::regclass::text from pg_index where not indisvalid"
 Connection = psycopg.AsyncConnection[Any]
@@ -101,7 +112,9 @@ async def test_a_database_of_version_6_keeps_its_rows_and_gets_what_is_new(fresh
     old = await left_by_an_old_release(fresh_dsn)
     database = await opened(fresh_dsn)
     registered, judged = picture("a"), verdict("u-1", word="a")
-    await Candidates(database).register(registered)
+    look = registered.fingerprint
+    facts = {**registered.image.model_dump(), "pdq": look.pdq, "pdq_quality": look.pdq_quality, "bits": bits(look.pdq)}
+    await old.execute(WHAT_AN_OLD_RELEASE_REGISTERS, {**facts, "tables": Jsonb(look.jpeg_quantisation)})
     await Ledger(database).claim(judged)
     before = await rows(old, "select xmin, * from ledger")
     assert await database.revision() is None
@@ -109,6 +122,7 @@ async def test_a_database_of_version_6_keeps_its_rows_and_gets_what_is_new(fresh
     assert await Candidates(database).known(registered.image.sha256) == (registered.image, registered.fingerprint)
     assert await rows(old, "select xmin, * from ledger") == before
     assert await rows(old, "select version from schema_version") == [(6,)]
+    assert await PreparationQueue(database).waiting() == (0, None)  # originals from before were prepared then
     await database.close()
     await old.close()
 

@@ -37,6 +37,10 @@ def own_pid() -> int:
     return os.getpid()
 
 
+def own_niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
 @pytest.fixture
 async def pool() -> AsyncIterator[DecodePool]:
     pool = DecodePool(workers=1, timeout_s=20)
@@ -84,5 +88,17 @@ async def test_what_takes_too_long_is_rejected_and_its_process_ended() -> None:
             while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
                 await asyncio.sleep(0.05)
         assert await pool.run(double, 1) == 2
+    finally:
+        pool.close()
+
+
+async def test_processes_that_give_way_do_so_also_after_one_of_them_died() -> None:
+    pool = DecodePool(workers=1, timeout_s=20, niceness=7)
+    try:
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert await pool.run(own_niceness) == min(19, ours + 7)
+        with pytest.raises(Rejected):
+            await pool.run(die)
+        assert await pool.run(own_niceness) == min(19, ours + 7)
     finally:
         pool.close()

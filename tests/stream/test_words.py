@@ -17,15 +17,18 @@ from services.clients.candidates import Candidates, Geometries, Picture
 from services.clients.database import Database
 from services.clients.late import LateQueue, Uploads
 from services.clients.objects import Objects
+from services.clients.preparation import PreparationQueue, Unprepared
 from services.clients.stoplist import StopList
 from services.clients.words import WordIndex
 from services.core.intake.examine import Limits, examine
 from services.local.postgres import Postgres
 from services.opening import open_vocabulary, stop_rules
 from services.settings import Settings, TelemetrySettings, WordSettings
+from services.stream.features import PictureFeatures
 from services.stream.guard import Known
 from services.stream.lookup import Lookup
 from services.stream.pool import DecodePool
+from services.stream.preparing import Preparing
 from services.stream.registry import Registry
 from services.stream.words import PictureWords
 from services.telemetry import open_telemetry
@@ -54,12 +57,17 @@ async def library(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) 
     vocabulary, candidates = open_vocabulary(), Candidates(database)
     index = WordIndex(database, vocabulary.name)
     words = PictureWords(
-        index=index, vocabulary=vocabulary, pool=pool, settings=WordSettings(), max_pixels=SETTINGS.intake.max_pixels
+        index=index,
+        unprepared=Unprepared(database),
+        vocabulary=vocabulary,
+        pool=pool,
+        settings=WordSettings(),
+        max_pixels=SETTINGS.intake.max_pixels,
     )
     telemetry = open_telemetry(TelemetrySettings(), "test")
     registry = Registry(
         candidates=candidates, uploads=Uploads(database), queue=LateQueue(database), settings=SETTINGS,
-        stops=StopList(database, stop_rules(SETTINGS.stop_list)), telemetry=telemetry, words=words,
+        stops=StopList(database, stop_rules(SETTINGS.stop_list)), telemetry=telemetry,
     )  # fmt: skip
     lookup, by_hash_alone = (
         Lookup(
@@ -74,6 +82,13 @@ async def library(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) 
             it = known(Image.open(path))
             await objects.put(it.image.object_key, it.data, "image/jpeg")
             await register(made, path.stem, it)
+    preparing = Preparing(
+        queue=PreparationQueue(database), candidates=candidates, objects=objects, words=words, telemetry=telemetry,
+        features=PictureFeatures(objects=objects, pool=pool, settings=SETTINGS.intake), settings=SETTINGS.intake,
+        now=lambda: NOON,
+    )  # fmt: skip
+    while job := await preparing.claim():
+        await preparing.one(job)
     yield made
     telemetry.close()
     pool.close()
@@ -83,7 +98,6 @@ async def library(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) 
 async def register(library: Library, name: str, it: Known, *, trusted: bool = True) -> None:
     entry = Picture("acme", name, it.image, it.fingerprint, trusted, "library", NOON)
     await (library.registry.original(entry) if trusted else library.registry.upload(entry))
-    await library.registry.worded(entry, it)
 
 
 def known(image: Image.Image) -> Known:

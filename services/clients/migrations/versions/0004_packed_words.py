@@ -8,7 +8,7 @@ from __future__ import annotations
 from services.clients.migrating import build_index, run_script
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 _PACKED = """
 create table if not exists packed_word (
