@@ -134,13 +134,14 @@ select posting.key, added.seq, posting.place
 from added cross join unnest(%(keys)s::bigint[], %(places)s::integer[]) as posting (key, place)
 order by posting.key
 """
-# The length of postings is known without reading them.
+# The length of postings is known without reading them. A sum for each key keeps the planner from reading all keys.
 _SHARED = """
 with asked as materialized (
     select key, times from unnest(%(keys)s::bigint[], %(times)s::bigint[]) as asked (key, times)
 ), counted as (
-    select key, times * coalesce(sum(octet_length(postings)), 0) / 8 as postings
-    from asked left join packed_word using (key) group by key, times
+    select key, times * coalesce(bytes, 0) / 8 as postings from asked cross join lateral (
+        select sum(octet_length(postings)) as bytes from packed_word where packed_word.key = asked.key
+    ) as list
 ), affordable as materialized (
     select key from (
         select key, sum(postings) over rarest as together, row_number() over rarest as place

@@ -40,6 +40,7 @@ class PictureWords:
         self._pool = pool
         self._settings = settings
         self._max_pixels = max_pixels
+        self._counting = asyncio.Lock()
 
     async def keep(self, picture: Picture, data: bytes) -> None:
         """Make a trusted original findable by any part of it. Earlier uploads are left to the other stages.
@@ -65,8 +66,9 @@ class PictureWords:
         words = await self._seen(data)
         if words is None:
             return []
-        shared = await self._index.shared(tenant, words)
-        votes = await asyncio.to_thread(partial(agreed, words, shared, most=self._settings.places))
+        async with self._counting:  # a search of a large index holds 100 MB: one at a time in a process
+            shared = await self._index.shared(tenant, words)
+            votes = await asyncio.to_thread(partial(agreed, words, shared, most=self._settings.places))
         return await self._index.pictures([number for number, _ in votes])
 
     async def _seen(self, data: bytes) -> VisualWords | None:

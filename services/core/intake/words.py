@@ -42,8 +42,8 @@ STEPS: Final = 256  # of each number of a place
 OCTAVES: Final = 10.0  # a feature's size is 2**-10 to 1 of the longer side
 
 TURNS, SCALES = 12, 11  # buckets of the coarse look: of 30 degrees, and of an octave
-MANY: Final = 400_000  # shared words from which on pictures that share little are left out first
-LIKELY: Final = 4000  # pictures, about, that are left then
+MANY: Final = 50_000  # shared words from which on pictures that share little are left out first
+LIKELY: Final = 2000  # pictures, about, that are left then
 BUCKETS: Final = 2**21  # that pictures are counted in for that
 LOOKED_AT: Final = 100  # pictures that are looked at closely
 MOST_MATCHES: Final = 400  # of one picture that are looked at closely
@@ -175,7 +175,10 @@ def _likely(shared: Shared) -> Shared:
     """What the pictures share whose words weigh most, wherever they lie; who is in a bucket with one of them stays."""
     bucket = shared.numbers & (BUCKETS - 1)
     weights = np.bincount(bucket, shared.weights, BUCKETS)
-    least = np.partition(weights, -LIKELY)[-LIKELY]
+    there = weights[weights > 0.0]  # of so many zeros the least of the largest takes long to find
+    if len(there) <= LIKELY:
+        return shared
+    least = np.partition(there, -LIKELY)[-LIKELY]
     rows = np.flatnonzero((weights >= least)[bucket])
     return Shared(shared.numbers[rows], shared.features[rows], shared.places[rows], shared.weights[rows])
 
