@@ -17,7 +17,8 @@ from services.core.intake.postings import Packed, merged
 
 LEAST: Final = 1000  # pictures that are worth packing
 SHARE: Final = 0.01  # of all pictures: each time, the lists of all their words are written anew
-RANGE: Final = 100_000  # postings that are moved in one transaction, about
+MOVED_AT_ONCE: Final = 4_000_000  # postings in one transaction at most, about: some 300 MB of memory
+WRITTEN_AT_ONCE: Final = 64 * 2**20  # bytes of lists in one transaction at most, about
 LOCK: Final = 0x70656E77
 TIMEOUT_S: Final = 6 * 3600.0
 
@@ -34,12 +35,12 @@ class WordPacking:
     """Every method raises `Unavailable` or `Broken` only."""
 
     def __init__(
-        self, database: Database, *, least: int = LEAST, share: float = SHARE, postings_at_once: int = RANGE
+        self, database: Database, *, least: int = LEAST, share: float = SHARE, moved_at_once: int = MOVED_AT_ONCE
     ) -> None:
         self._database = database
         self._least = least
         self._share = share
-        self._at_once = postings_at_once
+        self._at_once = moved_at_once
 
     async def unpacked(self) -> int:
         """Pictures with words that are not packed."""
@@ -60,10 +61,11 @@ class WordPacking:
             if row is None or not row["mine"]:
                 return None
             pictures = await (await connection.execute(_PICTURES)).fetchall()
+            many = await self._range_size(connection)
             start: int | None = -(2**63)
             together = 0
             while start is not None:
-                start, postings = await self._range(connection, start)
+                start, postings = await self._range(connection, start, many)
                 together += postings
                 moved(postings)
             await connection.execute(
@@ -71,9 +73,16 @@ class WordPacking:
             )
         return Packing(together, len(pictures))
 
-    async def _range(self, connection: Connection, start: int) -> tuple[int | None, int]:
+    async def _range_size(self, connection: Connection) -> int:
+        """Postings of a range. Rows lie in the order of pictures, so that each range walks through most of the table:
+        few large ones are faster."""
+        row = await (await connection.execute(_THERE_IS)).fetchone()
+        postings, written = (row["postings"], row["bytes"]) if row else (0, 0)
+        return max(1, min(self._at_once, postings // (1 + written // WRITTEN_AT_ONCE)))
+
+    async def _range(self, connection: Connection, start: int, many: int) -> tuple[int | None, int]:
         """Moves the postings of the words from `start` on. Where the next range starts, and how many were moved."""
-        row = await (await connection.execute(_END, {"start": start, "many": self._at_once})).fetchone()
+        row = await (await connection.execute(_END, {"start": start, "many": many})).fetchone()
         end = row["key"] if row else None
         async with connection.transaction(), connection.cursor(binary=True) as cursor:
             await cursor.execute(_TAKE, {"start": start, "end": 2**63 - 1 if end is None else end})
@@ -99,6 +108,9 @@ _UNPACKED = "select count(*) as pictures from worded where not packed"
 # What the planner was told last.
 _SIZE = "select greatest(reltuples, 0)::bigint as pictures from pg_class where oid = 'worded'::regclass"
 _PICTURES = "select seq, space from worded where not packed"
+_THERE_IS = """
+select (select count(*) from visual_word) as postings, pg_total_relation_size('packed_word') as bytes
+"""
 _END = "select key from visual_word where key > %(start)s order by key offset %(many)s limit 1"
 _TAKE = """
 with taken as (

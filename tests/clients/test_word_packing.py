@@ -58,7 +58,7 @@ async def test_a_search_answers_the_same_before_and_after_packing_and_between_tw
     await fill(database, 0, 3, tenant="other")
     before = await answers(database)
     assert before[0] and before[1]
-    packing = WordPacking(database, postings_at_once=70)
+    packing = WordPacking(database, moved_at_once=70)
     assert await packing.unpacked() == 15
     assert await packing.pack() == Packing(15 * 60, 15)
     assert (await unpacked_rows(database), await packing.unpacked()) == (0, 0)
@@ -101,7 +101,7 @@ async def test_an_original_that_is_worded_late_is_packed_in_its_place_and_can_be
 async def test_a_run_that_ends_early_loses_nothing_and_the_next_one_goes_on(database: Database) -> None:
     await fill(database, 0, 8)
     before = await answers(database)
-    packing = WordPacking(database, postings_at_once=50)
+    packing = WordPacking(database, moved_at_once=50)
     half = asyncio.Event()
     running = asyncio.create_task(packing.pack(moved=lambda postings: half.set()))
     await half.wait()
@@ -119,7 +119,7 @@ async def test_a_run_that_ends_early_loses_nothing_and_the_next_one_goes_on(data
 async def test_searches_and_removals_beside_packing_find_every_posting_once(database: Database) -> None:
     await fill(database, 0, 20)
     before = await answers(database)
-    packing = WordPacking(database, postings_at_once=40)
+    packing = WordPacking(database, moved_at_once=40)
     running = asyncio.create_task(packing.pack())
     searches = 0
     while not running.done():
