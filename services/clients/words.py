@@ -18,7 +18,7 @@ from services.clients.database import Database
 from services.core.intake.postings import Packed, Postings, signed
 from services.core.intake.words import STORED, Shared, VisualWords
 
-BUDGET: Final = 2_000_000
+BUDGET: Final = 4_000_000
 """Postings that one search reads at most, about: all that an upload shares with 100,000 originals. Of a larger index
 the rarest words are read that together have so many. A rare word says more about which picture it is."""
 MOST_UNPACKED: Final = 500  # of a word; postings that are not packed yet are few, unless packing is far behind
