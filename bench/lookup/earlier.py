@@ -102,7 +102,7 @@ def _votes(originals: Sequence[VisualWords], uploads: Sequence[VisualWords]) -> 
 def _print(votes: Sequence[Vote], originals: int) -> None:
     for what in ("weight", "words"):
         print(f"least {what}:".ljust(44) + "".join(f"{least:>8g}" for least in THRESHOLDS))
-        for change in CHANGES:
+        for change in CHANGES[:originals]:
             values = [getattr(vote, what) for vote in votes if vote.change == change.name]
             shares = [sum(value >= least for value in values) / len(values) for least in THRESHOLDS]
             print(f"{change.name} ({len(values)})".ljust(44) + "".join(f"{share:8.0%}" for share in shares))
