@@ -322,6 +322,14 @@ class WordSettings(Section):
             "tenth of the disk. Releases before this one do not find what is packed."
         ),
     ] = True
+    register_uploads: Annotated[
+        bool,
+        Field(
+            description="Keep the words of uploads that nothing covers as well: some 12 kB each, packed, and 0.2 s of "
+            "a core where the tenant has no originals yet. An original that comes later then has those judged again "
+            "that hold a part of it, not only those that PDQ finds."
+        ),
+    ] = False
 
 
 class StageSettings(Section):

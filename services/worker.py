@@ -37,6 +37,7 @@ from services.clients.review_cases import ReviewCases
 from services.clients.shadows import Shadows
 from services.clients.standing import Standings
 from services.clients.stoplist import StopList
+from services.clients.upload_words import UploadWords
 from services.clients.word_packing import WordPacking
 from services.clients.words import WordIndex
 from services.core import topology
@@ -68,6 +69,7 @@ from services.stream import exits
 from services.stream.app import StreamApp
 from services.stream.backlog import Way
 from services.stream.causes import Causes
+from services.stream.earlier import EarlierUploads
 from services.stream.features import PictureFeatures
 from services.stream.freshness import Freshness
 from services.stream.guard import Guard
@@ -287,14 +289,24 @@ class Worker:
         """The last stage of lookup, unless it is switched off."""
         if not self._settings.words.enabled:
             return None
-        vocabulary = open_vocabulary()
+        vocabulary, settings = open_vocabulary(), self._settings.words
         return PictureWords(
             index=WordIndex(self._database, vocabulary.name),
             unprepared=Unprepared(self._database),
             vocabulary=vocabulary,
             pool=pool,
-            settings=self._settings.words,
+            settings=settings,
             max_pixels=self._settings.intake.max_pixels,
+            uploads=self._earlier(vocabulary.name) if settings.register_uploads else None,
+        )
+
+    def _earlier(self, vocabulary: str) -> EarlierUploads:
+        """Uploads kept by their words, for originals that come later."""
+        return EarlierUploads(
+            words=UploadWords(self._database, vocabulary),
+            queue=LateQueue(self._database),
+            settings=self._settings.late,
+            telemetry=self._telemetry,
         )
 
     def _way(self, lookup: Lookup, objects: Objects, candidates: Candidates) -> Way:

@@ -2,7 +2,8 @@
 
 In: registered originals that have no words yet. Out: their words. Nothing is noted on the way: what is missing is
 looked up anew, so that a run that was stopped goes on where it was. What waits to be prepared by `intake` is kept from
-it while it is in work here, and then waits no longer: local features are made when somebody asks for them.
+it while it is in work here, and then waits no longer: local features are made when somebody asks for them. Only where
+words of uploads are kept does it go on waiting, as it is `intake` that seeks them.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class _Run:
         except Rejected as why:
             return f"{why.message} ({why.code})"
         await self.index.add(picture, words)
-        await self.unprepared.remove([picture])
+        if not self.settings.words.register_uploads:
+            await self.unprepared.remove([picture])
         return None
 
 

@@ -7,7 +7,7 @@ comes again when its lease is over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -77,18 +77,14 @@ class LateQueue:
         An upload is queued once for an original's content, whatever became of it, and not at all where a verdict of it
         was reached with that content as a trusted original.
         """
-        near = {"tenant": original.tenant, "sha256": original.image.sha256}
         async with self._database.connection() as connection, connection.transaction():
             contents = await _near(connection, original, max_distance, ways, at_most)
-            query = {**near, "contents": contents, "original_id": original.original_id, "at_most": at_most}
-            matching = await (await connection.execute(_MATCHING, query)).fetchone()
-            cut = matching is not None and matching["uploads"] > at_most
-            queued = (await connection.execute(_QUEUE, query)).rowcount
-            if queued:
-                await connection.execute(_TENANT, query)
-            if cut:
-                await connection.execute(_CUT, query)
-        return Queued(queued, cut)
+            return await _queued(connection, original, contents, at_most)
+
+    async def add_these(self, original: Picture, contents: Sequence[str], *, at_most: int) -> Queued:
+        """The same with the earlier uploads of these contents, by SHA-256, however they were found."""
+        async with self._database.connection() as connection, connection.transaction():
+            return await _queued(connection, original, contents, at_most)
 
     async def claim(self, *, pause_s: float, lease_s: float) -> LateJob | None:
         """The next job, to be settled within `lease_s` or else given out again; None where nothing is due, or the last
@@ -249,6 +245,25 @@ async def _near(
         if everything or depth > at_most:
             return list(dict.fromkeys([own, *(row["sha256"] for row in rows)]))
         depth *= 4
+
+
+async def _queued(connection: Connection, original: Picture, contents: Sequence[str], at_most: int) -> Queued:
+    """Queues the uploads of these contents, nearest first."""
+    query = {
+        "tenant": original.tenant,
+        "sha256": original.image.sha256,
+        "contents": list(contents),
+        "original_id": original.original_id,
+        "at_most": at_most,
+    }
+    matching = await (await connection.execute(_MATCHING, query)).fetchone()
+    cut = matching is not None and matching["uploads"] > at_most
+    queued = (await connection.execute(_QUEUE, query)).rowcount
+    if queued:
+        await connection.execute(_TENANT, query)
+    if cut:
+        await connection.execute(_CUT, query)
+    return Queued(queued, cut)
 
 
 def _key(tenant: str, upload_id: str, original_sha256: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.clients.database import Database
+from services.clients.upload_words import UPLOADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ where not lifted and {_OF_TENANTS.format(table="stop_entry.")} group by 1, 2 ord
 _WORDS = f"""
 select tenant, vocabulary, count(worded.seq) as pictures
 from word_space left join worded on worded.space = word_space.number
-where {_OF_TENANTS.format(table="")} group by 1, 2 order by 1, 2
+where {_OF_TENANTS.format(table="")} and right(vocabulary, length('{UPLOADS}')) <> '{UPLOADS}'
+group by 1, 2 order by 1, 2
 """
 _EMBEDDERS = "select name, dimensions, state, created_at from embedder order by created_at desc"
 _REGISTERED = """

@@ -37,11 +37,15 @@ class WordIndex:
     async def add(self, picture: Picture, words: VisualWords) -> None:
         """Make a registered picture findable by its strongest words. Repeating it changes nothing, and neither does a
         picture that is not registered any more."""
-        space = await self._space(picture.tenant)
+        await self.add_content(picture.tenant, picture.image.sha256, words, trusted=picture.trusted)
+
+    async def add_content(self, tenant: str, sha256: str, words: VisualWords, *, trusted: bool) -> None:
+        """The same for a picture of which only that much is known."""
+        space = await self._space(tenant)
         query = {
-            "tenant": picture.tenant,
-            "sha256": picture.image.sha256,
-            "trusted": picture.trusted,
+            "tenant": tenant,
+            "sha256": sha256,
+            "trusted": trusted,
             "space": space,
             "keys": _keys(space, words.words[:STORED, :1]).ravel().tolist(),
             "places": signed(words.places[:STORED]).tolist(),

@@ -20,6 +20,7 @@ from services.core.policy import Policy
 from services.settings import IntakeSettings, LateSettings
 from services.stream.backlog import Backlog, Serving, Way
 from services.stream.beside import LOOK_S
+from services.stream.earlier import tell
 from services.stream.guard import Known
 from services.telemetry import Telemetry
 
@@ -45,12 +46,7 @@ async def queue_uploads(
         case _:
             distance = min(intake.max_distance, rules.copy_distance)
     queued = await queue.add(picture, max_distance=distance, ways=intake.orientations, at_most=late.max_uploads)
-    if queued.uploads:
-        log.info("late_original", original_id=picture.original_id, tenant=picture.tenant, uploads=queued.uploads)
-    if queued.cut:
-        telemetry.metrics.late_cut.inc()
-        why = "it matches more uploads than PENTIMENTO_LATE__MAX_UPLOADS"
-        log.warning("late_original_cut", original_id=picture.original_id, tenant=picture.tenant, why=why)
+    tell(picture, queued, "it matches more uploads than PENTIMENTO_LATE__MAX_UPLOADS", telemetry)
 
 
 class Late(Backlog[LateJob]):

@@ -123,7 +123,7 @@ class Lookup:
             if not await self._words.complete(tenant):
                 notes.append(WORDS_INCOMPLETE)
             there = {neighbour.picture.image.sha256 for neighbour in near}
-            pictures = [each for each in await self._words.near(tenant, known.data) if each.image.sha256 not in there]
+            pictures = [each for each in await self._words.near(tenant, known) if each.image.sha256 not in there]
             found += await self._confirmed(known, [self._neighbour(picture, known) for picture in pictures])
         return rank(found, upload_sha256=known.image.sha256), notes
 

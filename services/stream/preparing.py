@@ -1,8 +1,9 @@
 """Preparing, the shell around it: what makes a registered original findable by its parts, and quick to verify.
 
-In: originals of `clients/preparation.py`, which are found by their hash already. Out: their visual words in the index
-and their local features in the object store. It takes 0.3 s of a core for each, so it is done beside the stream, in
-processes of its own that give way to those of uploads and registrations.
+In: originals of `clients/preparation.py`, which are found by their hash already. Out: their visual words in the index,
+earlier uploads that share some in the queue of late originals, and their local features in the object store. It takes
+0.3 s of a core for each, so it is done beside the stream, in processes of its own that give way to those of uploads and
+registrations.
 """
 
 from __future__ import annotations
@@ -58,9 +59,10 @@ class Preparing(Beside[Preparation]):
         return await self._queue.claim(lease_s=self._settings.prepare_lease_s)
 
     async def work(self, job: Preparation) -> None:
-        """What the original lacks; one that was registered again, or prepared by somebody else, lacks nothing."""
+        """What the original lacks; one that was registered again, or prepared by somebody else, lacks nothing, but
+        where uploads are sought by words they are sought again: whoever prepared it may have died before that."""
         picture = job.picture
-        worded = self._words is None or not await self._words.lacking(picture)
+        worded = self._words is None or not await self._words.wanted(picture)
         seen = await self._features.there(picture)
         if not (worded and seen):
             with Timings(self._telemetry).stage(self.name):

@@ -81,6 +81,22 @@ async def test_an_original_that_comes_late_revises_the_verdict_once_however_ofte
     assert await world.revisions(upload) == [before, after]
 
 
+async def test_an_upload_that_is_a_part_of_an_original_which_comes_late_is_revised_once(world: World) -> None:
+    tenant, original = a_tenant(), picture(next(SEEDS), size=(640, 480))
+    part = original.crop((200, 140, 640, 480)).rotate(12, expand=True)  # nothing that PDQ finds
+    upload, stranger = await world.upload([jpeg(part), jpeg(picture(next(SEEDS)))], tenant=tenant)
+    first, _ = await world.verdicts([upload, stranger])
+    assert (first.revision, first.path, first.candidate) == (0, Path.UNCONSTRAINED, None)
+    for _ in range(2):
+        await world.original(jpeg(original, 80), "the-late-one", tenant=tenant)
+        await until_settled(world, tenant, [upload])
+    _, after = await world.revisions(upload)
+    assert after.candidate is not None
+    assert (after.revision, after.candidate.original_id) == (1, "the-late-one")
+    assert [reason.code for reason in after.reasons][-1] == "late_original"
+    assert await late(world, tenant) == {upload: ("revised", None)}
+
+
 async def test_uploads_of_the_same_bytes_are_each_revised(world: World) -> None:
     tenant, original = a_tenant(), picture(next(SEEDS))
     data = forged(original)

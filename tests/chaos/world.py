@@ -95,6 +95,7 @@ class World:
             "PENTIMENTO_MODELS__KEY_FILE": str(self.torchserve.key_file),
             "PENTIMENTO_MODELS__BREAKER_OPEN_S": "1",
             "PENTIMENTO_STAGE__RETRY_LONGEST_S": "2",
+            "PENTIMENTO_WORDS__REGISTER_UPLOADS": "true",
             "PENTIMENTO_LATE__UPLOADS_PER_S": "5",
             "PENTIMENTO_LATE__LEASE_S": "3",
             "PENTIMENTO_REJUDGE__LEASE_S": "3",

@@ -26,7 +26,7 @@ from services.core.errors import Unavailable
 from services.core.intake.examine import Limits, examine
 from services.local.postgres import Postgres
 from services.opening import open_vocabulary
-from services.settings import EmbedderSettings, ObjectSettings, PostgresSettings, Settings
+from services.settings import EmbedderSettings, ObjectSettings, PostgresSettings, Settings, WordSettings
 from tests.cli.conftest import SAMPLES
 from tests.clients.conftest import dsn_of
 from tests.clients.examples import picture
@@ -167,3 +167,18 @@ async def test_originals_without_visual_words_get_them_and_what_cannot_be_read_i
     assert await worded(settings, "other", 1, total=told.append, settled=lambda: None) == Worded(0, ())
     assert (await queue.waiting())[0] == 1  # whoever has words waits no longer to be prepared
     assert await queue.claim(lease_s=1) is None  # and the one that failed was kept from being tried twice at once
+
+
+async def test_where_words_of_uploads_are_kept_what_has_its_words_still_waits_for_intake_to_seek_them(
+    library: Library, postgres: Postgres, tmp_path: Path
+) -> None:
+    async with library.database.connection() as connection:
+        row = await (await connection.execute("select current_database() as name")).fetchone()
+    settings = Settings(
+        postgres=PostgresSettings(dsn=SecretStr(dsn_of(postgres, row["name"] if row else ""))),
+        objects=ObjectSettings(url=tmp_path.as_uri()),
+        words=WordSettings(register_uploads=True),
+    )
+    done = await worded(settings, None, 1, total=lambda _: None, settled=lambda: None)
+    assert done == Worded(3, ())
+    assert (await PreparationQueue(library.database).waiting())[0] == 3

@@ -94,6 +94,22 @@ async def test_a_popular_original_has_the_nearest_uploads_judged_again_and_says_
     assert await LateReport(database).cut("other") == []
 
 
+async def test_uploads_that_were_found_otherwise_are_queued_beside_the_near_ones_and_once(
+    database: Database, queue: LateQueue
+) -> None:
+    for name, distance in (("near", 30), ("far", 120), ("farther", 140)):
+        await uploaded(database, f"u-{name}", name, pdq=pdq_at(distance))
+    await uploaded(database, "u-theirs", "far", tenant="other")
+    original = picture("o", trusted=True)
+    assert await add(queue, original) == Queued(1, cut=False)
+    contents = [sha256_of(name) for name in ("far", "near", "farther", "nobody's")]
+    assert await queue.add_these(original, contents[:2], at_most=2) == Queued(1, cut=False)
+    assert await queue.add_these(original, contents, at_most=2) == Queued(0, cut=True)
+    assert await queue.add_these(original, contents, at_most=3) == Queued(1, cut=False)
+    assert {job.upload_id for job in await everything(queue)} == {"u-near", "u-far", "u-farther"}
+    assert await LateReport(database).cut("acme") == ["id-o"]
+
+
 async def test_more_uploads_than_one_look_at_the_graph_gives_are_all_found(
     database: Database, queue: LateQueue
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.lookup import drawn
+from bench.lookup import drawn, earlier
 from bench.lookup.__main__ import main
 from bench.lookup.changes import CHANGES, Change, Source, saved
 from bench.lookup.methods import fused
@@ -74,6 +74,15 @@ def test_what_visual_words_cost_is_measured_and_the_wanted_are_found(capsys: pyt
         assert row["found"] == {"60": 1.0, "20": 1.0}
         assert len(row["database_s"]) == len(row["agreement_s"]) == 8
         assert row["bytes_of"]["packed"] > 50 * 1000 * 8
+
+
+def test_what_a_late_original_finds_by_words_is_measured_by_kind_of_upload(capsys: pytest.CaptureFixture[str]) -> None:
+    assert earlier.main([*PHOTOS, "--most", "2", "--uploads", "2", "20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "uploads are kept" in line] == ["2", "20"]
+    whole = [line for line in lines if line.startswith("part of 60% of each side (1)")]
+    assert len(whole) == 4
+    assert all(line.split()[-len(earlier.THRESHOLDS)] == "100%" for line in whole)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])

@@ -23,8 +23,8 @@ from services.clients.ledger import Ledger
 from services.clients.objects import Objects
 from services.clients.rejudge import RejudgeQueue
 from services.clients.samples import Samples
+from services.clients.upload_words import UploadWords
 from services.clients.word_packing import WordPacking
-from services.clients.words import WordIndex
 from services.core.erasure import content_mark
 from services.core.errors import Broken, Unavailable
 from services.core.events import Decision
@@ -79,7 +79,7 @@ async def scene(world: World) -> Scene:
     await world.objects.put(incoming_key(forged.image.sha256), data, "image/png")
     await world.objects.put(features_key(forged.image.sha256, METHOD), features_of(data), "application/octet-stream")
     words = VisualWords("words-1", np.array([[17], [4]]), np.array([1, 2]))
-    await WordIndex(world.database, "words-1").add(forged, words)
+    await UploadWords(world.database, "words-1").keep("acme", forged.image.sha256, words)
     await WordPacking(world.database).pack()
     return Scene(forged, data, original, sibling, version)
 
