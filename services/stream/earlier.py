@@ -43,7 +43,7 @@ class EarlierUploads:
 
     async def queue(self, original: Picture, words: VisualWords) -> None:
         """Queue the uploads that share words with an original. Repeating it changes nothing."""
-        async with self._counting:  # a search of a large index holds 100 MB: one at a time
+        async with self._counting:  # a search of a large index holds 250 MB: one at a time
             shared = await self._words.shared(original.tenant, words)
             numbers = await asyncio.to_thread(partial(worth_looking, words, shared, most=self._at_most + 1))
         contents = await self._words.contents(original, numbers)

@@ -73,7 +73,7 @@ class PictureWords:
             return []
         if self._uploads is not None:
             await self._uploads.keep(tenant, upload, words)
-        async with self._counting:  # a search of a large index holds 100 MB: one at a time in a process
+        async with self._counting:  # a search of a large index holds 250 MB: one at a time in a process
             shared = await self._index.shared(tenant, words)
             votes = await asyncio.to_thread(partial(agreed, words, shared, most=self._settings.places))
         return await self._index.pictures([number for number, _ in votes])
