@@ -164,13 +164,11 @@ end $$;
 create or replace function forget_words() returns trigger language plpgsql as $$
 begin
     delete from visual_word where key = any(old.keys) and seq = old.seq;
-    with held as (
-        select key, without_picture(postings, old.seq) as rest from packed_word
-        where key = any(old.keys) and epoch = old.seq >> 32 order by key for update
-    )
-    update packed_word set postings = held.rest from held
-    where packed_word.key = held.key and packed_word.epoch = old.seq >> 32
-        and octet_length(held.rest) < octet_length(packed_word.postings);
+    -- Locked first, in order, as packing locks them; only the next statement surely sees what packing wrote meanwhile.
+    perform from packed_word where key = any(old.keys) and epoch = old.seq >> 32 order by key for update;
+    update packed_word set postings = without_picture(postings, old.seq)
+    where key = any(old.keys) and epoch = old.seq >> 32
+        and octet_length(without_picture(postings, old.seq)) < octet_length(postings);
     return old;
 end $$;
 create or replace trigger forget_words after delete on worded for each row execute function forget_words();
