@@ -19,20 +19,17 @@ from tests.clients.tiny_model import photo
 from tests.promotion.conftest import BASE, MODEL, archive
 
 
-async def uploads(models: TorchServeModels, stop: asyncio.Event, answered: list[str]) -> int:
-    """Sends uploads as judge does, one after another: what is unavailable is sent again. How often that was."""
-    again = 0
+async def uploads(models: TorchServeModels, stop: asyncio.Event, answered: list[str]) -> None:
+    """Sends uploads as judge does, one after another: what is unavailable is sent again."""
     while not stop.is_set():
         while True:
             try:
                 found = await models.unconstrained(photo())
             except Unavailable:
-                again += 1
                 await asyncio.sleep(0.05)
             else:
                 answered.append(found.model.version)
                 break
-    return again
 
 
 async def until(answered: list[str], version: str) -> None:
@@ -57,9 +54,10 @@ async def test_a_version_that_starts_to_fail_is_rolled_back_and_every_upload_is_
     reason = await watching
     await until(answered, BASE)
     stop.set()
-    tried_again = sum(await asyncio.gather(*clients))  # ends only when each has its answer
+    await asyncio.gather(*clients)  # ends only when each has its answer
+    # Whether one of them met the failure is chance: it may be rolled back before.
     assert reason is not None
-    assert tried_again > 0
+    assert "got no answer" in reason
     assert list(dict.fromkeys(answered)) == [BASE, "2.0"]
     assert answered[-1] == BASE
     newest = (await promoting.promotions.history(MODEL))[-1]
