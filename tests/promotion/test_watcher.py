@@ -57,7 +57,7 @@ async def test_a_version_that_starts_to_fail_is_rolled_back_and_every_upload_is_
     await asyncio.gather(*clients)  # ends only when each has its answer
     # Whether one of them met the failure is chance: it may be rolled back before.
     assert reason is not None
-    assert "got no answer" in reason
+    assert "got no answer" in reason or "requests failed" in reason
     assert list(dict.fromkeys(answered)) == [BASE, "2.0"]
     assert answered[-1] == BASE
     newest = (await promoting.promotions.history(MODEL))[-1]
