@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -30,7 +29,7 @@ from services.cli.console import (
     write_lines,
     write_table,
 )
-from services.cli.originals_waiting import Registered, not_findable_within, unprepared_within
+from services.cli.originals_waiting import Registered, awaited
 from services.cli.sources import FileSource, files
 from services.cli.uploading import AT_ONCE
 from services.core.events import OriginalRegistered
@@ -60,7 +59,8 @@ def add(
     with progress() as bar:
         task = bar.add_task("registering", total=len(chosen))
         events = asyncio.run(_registered(settings, chosen, source, tenant, lambda: bar.advance(task)))
-    missing, unprepared = asyncio.run(_awaited(settings, events, timeout_s)) if wait else ({}, set[str]())
+    missing, waiting = asyncio.run(awaited(settings, events, timeout_s)) if wait else ({}, [])
+    unprepared = set(waiting)
     rows = [(event, digest, event.original_id not in missing) for event, digest in events]
     if as_json:
         write_lines(
@@ -162,13 +162,3 @@ async def _registered(
 ) -> list[Registered]:
     async with opened_door(settings) as door:
         return await register_all(door, chosen, source=source, tenant=tenant, sent=sent)
-
-
-async def _awaited(
-    settings: Settings, events: Sequence[Registered], timeout_s: float
-) -> tuple[dict[str, str], set[str]]:
-    """Those that lookup does not find in time, id to reason; and those that it finds, but not by their parts."""
-    until = time.monotonic() + timeout_s
-    missing = await not_findable_within(settings, events, timeout_s)
-    found = [each for each in events if each[0].original_id not in missing]
-    return missing, set(await unprepared_within(settings, found, until - time.monotonic()))

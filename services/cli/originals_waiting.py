@@ -90,11 +90,19 @@ async def not_prepared_within(settings: Settings, events: Sequence[Registered], 
 
     What cannot be prepared at all, which `intake` logs, is not waited for.
     """
+    missing, unprepared = await awaited(settings, events, timeout_s)
+    return missing | dict.fromkeys(unprepared, f"it still waits to be prepared after {timeout_s:g} s")
+
+
+async def awaited(
+    settings: Settings, events: Sequence[Registered], timeout_s: float
+) -> tuple[dict[str, str], list[str]]:
+    """Those that lookup does not find in time, id to reason; and the ids of those that it finds, but not by their
+    parts. Raises Unavailable."""
     until = time.monotonic() + timeout_s
     missing = await not_findable_within(settings, events, timeout_s)
     found = [each for each in events if each[0].original_id not in missing]
-    waiting = await unprepared_within(settings, found, until - time.monotonic())
-    return missing | dict.fromkeys(waiting, f"it still waits to be prepared after {timeout_s:g} s")
+    return missing, await unprepared_within(settings, found, until - time.monotonic())
 
 
 async def unprepared_within(settings: Settings, findable: Sequence[Registered], timeout_s: float) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from datetime import datetime
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
@@ -23,6 +24,11 @@ LOOK_S = 0.5  # between two looks at an empty queue
 REPORT_S = 5.0  # between two counts of it
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 600.0  # of a job that cannot be done yet
 TRIES = 5  # of a job that raises an unexpected error, or whose decoder dies
+
+
+def waited_s(since: datetime | None, now: datetime) -> float:
+    """Seconds that the oldest of what waits has waited; 0 where nothing does, or a clock is behind."""
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
 class Claimed(Protocol):

@@ -14,6 +14,7 @@ import structlog
 
 from services.core.errors import Broken, Unavailable
 from services.health import STALE
+from services.stream.beside import waited_s
 
 log = structlog.get_logger()
 EVERY_S = 5.0
@@ -38,7 +39,7 @@ class Freshness:
 
     def age_s(self) -> float:
         """Seconds since the oldest original that waited at the last measurement was sent; 0 where none did."""
-        return 0.0 if self._oldest is None else max(0.0, (self._now() - self._oldest).total_seconds())
+        return waited_s(self._oldest, self._now())
 
     def trouble(self) -> str | None:
         """`INDEX-STALE: ...` with the age, or None."""

@@ -19,7 +19,7 @@ from services.core.judge.route import Route, route
 from services.core.policy import Policy
 from services.settings import IntakeSettings, LateSettings
 from services.stream.backlog import Backlog, Serving, Way
-from services.stream.beside import LOOK_S
+from services.stream.beside import LOOK_S, waited_s
 from services.stream.earlier import tell
 from services.stream.guard import Known
 from services.telemetry import Telemetry
@@ -82,8 +82,7 @@ class Late(Backlog[LateJob]):
     async def report(self) -> None:
         uploads, oldest = await self._queue.waiting()
         self._telemetry.metrics.late_queued.set(uploads)
-        age = (self._now() - oldest).total_seconds() if oldest is not None else 0.0
-        self._telemetry.metrics.late_oldest.set(max(0.0, age))
+        self._telemetry.metrics.late_oldest.set(waited_s(oldest, self._now()))
 
     def _cause(self, job: LateJob) -> LateCause:
         return LateCause(_original(job), job.tenant, job.upload_id, self._queue, self._telemetry)

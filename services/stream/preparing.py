@@ -17,7 +17,7 @@ from services.clients.candidates import Candidates, Picture
 from services.clients.objects import Objects
 from services.clients.preparation import Preparation, PreparationQueue
 from services.settings import IntakeSettings
-from services.stream.beside import Beside
+from services.stream.beside import Beside, waited_s
 from services.stream.features import PictureFeatures
 from services.stream.timings import Timings
 from services.stream.words import PictureWords
@@ -83,8 +83,7 @@ class Preparing(Beside[Preparation]):
     async def report(self) -> None:
         originals, oldest = await self._queue.waiting()
         self._telemetry.metrics.unprepared.set(originals)
-        age = (self._now() - oldest).total_seconds() if oldest is not None else 0.0
-        self._telemetry.metrics.unprepared_oldest.set(max(0.0, age))
+        self._telemetry.metrics.unprepared_oldest.set(waited_s(oldest, self._now()))
 
     def about(self, job: Preparation) -> dict[str, str]:
         return {"original_id": job.picture.original_id, "tenant": job.picture.tenant}
