@@ -45,9 +45,13 @@ begin
     delete from visual_word where key = any(old.keys) and seq = old.seq;
     -- Locked first, in order, as packing locks them; only the next statement surely sees what packing wrote meanwhile.
     perform from packed_word where key = any(old.keys) and epoch = old.seq >> 32 order by key for update;
-    update packed_word set postings = without_picture(postings, old.seq)
-    where key = any(old.keys) and epoch = old.seq >> 32
-        and octet_length(without_picture(postings, old.seq)) < octet_length(postings);
+    with cut as materialized (
+        select key, without_picture(postings, old.seq) as rest from packed_word
+        where key = any(old.keys) and epoch = old.seq >> 32
+    )
+    update packed_word set postings = cut.rest from cut
+    where packed_word.key = cut.key and packed_word.epoch = old.seq >> 32
+        and octet_length(cut.rest) < octet_length(packed_word.postings);
     return old;
 end $$;
 """
